@@ -1,0 +1,1 @@
+"""Deep hashing: everything in skhash that needs torch."""

@@ -1,0 +1,435 @@
+"""The estimator API that all hashers share: `fit` is written here once."""
+
+from abc import ABCMeta, abstractmethod
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skhash.codes import hamming_distances, pack_codes, unpack_codes
+from skhash.metrics._ranking import _score_packed
+from skhash.neighbors import _check_n_neighbors, _kneighbors, _rows_per_chunk
+
+__all__ = ["BaseHasher"]
+
+
+class BaseHasher(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Base class of all hashers: a real-valued projection and a threshold at zero.
+
+    A subclass stores its parameters in `__init__`, `n_bits` and `n_neighbors` among them, and
+    defines ``_fit(X, Y)`` and ``_project(X)`` on validated input. Everything public follows:
+    `fit` keeps the codes and label sets of the training set as the hasher's *database*, which
+    `predict`, `kneighbors`, `score` and every scorer search.
+
+    Attributes
+    ----------
+    database_codes_ : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
+        Packed codes of the database, see :func:`skhash.codes.pack_codes`.
+
+    database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8, or None
+        Packed label sets of the database; None if it has none.
+
+    classes_ : ndarray of shape (n_labels,), or None
+        The class labels if `Y` was one-dimensional, else the column numbers; None without `Y`.
+
+    n_features_in_ : int
+        Number of features seen in `fit` (where `X` has features).
+
+    See Also
+    --------
+    skhash.neighbors.HammingNeighbors : Search of codes, without a hasher.
+    skhash.metrics.make_retrieval_scorer : Other metrics than that of `score`.
+    """
+
+    _parameter_constraints: dict = {
+        "n_bits": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    # Whether `fit` learns from label sets; without, they are only kept for the database.
+    _supervised = False
+
+    @abstractmethod
+    def _fit(self, X, Y):
+        """Learn from validated `X` and `Y` (indicator uint8, or None)."""
+
+    @abstractmethod
+    def _project(self, X):
+        """Return the projection (n_samples, n_bits) of validated `X`."""
+
+    def _validate_X(self, X, *, reset):
+        """Return `X` as the algorithm takes it, or raise."""
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, Y=None):
+        """Learn the projection, and keep the training set as the database.
+
+        If `fit` raises, the hasher is left as it was before the call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples (for :class:`skhash.DeepRankingHasher` also images).
+
+        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,), default=None
+            Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
+            keep them for `predict` and `score` but do not learn from them.
+
+        Returns
+        -------
+        self : object
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` or `Y` is malformed or `Y` is missing where the
+            hasher learns from it.
+        """
+        before = vars(self).copy()
+        try:
+            self._fit_once(X, Y)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def _fit_once(self, X, Y):
+        """Do the work of `fit`, in whatever state an error leaves behind."""
+        if Y is None and self._supervised:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None. Pass Y, the label sets of X: an indicator matrix or class labels."
+            )
+        X = self._validate_X(X, reset=True)
+        self._one_class_each = False
+        self.classes_ = None
+        Y = self._learn_labels(Y)
+        if Y is not None:
+            check_consistent_length(X, Y)
+        self._fit(X, Y)
+        self._n_features_out = self.n_bits
+        self._store_database(X, Y)
+
+    def project(self, X):
+        """Real-valued projection, whose sign is the code.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        projection : ndarray of shape (n_samples, n_bits), floating
+            The farther an entry is from 0, the farther the sample is from the bit's threshold.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+        """
+        check_is_fitted(self)
+        return self._project(self._validate_X(X, reset=False))
+
+    def transform(self, X):
+        """Binary codes: ``project(X) >= 0``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), dtype uint8
+            Bits, 0 or 1. :func:`skhash.codes.pack_codes` packs them eight to a byte.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+        """
+        return (self.project(X) >= 0).view(np.uint8)
+
+    def fit_transform(self, X, Y=None):
+        """Fit, and return the codes of the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+
+        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,), default=None
+            Label sets, as in `fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), dtype uint8
+            What ``fit(X, Y).transform(X)`` returns, without projecting twice.
+        """
+        return unpack_codes(self.fit(X, Y).database_codes_, self.n_bits)
+
+    def set_database(self, X, Y=None):
+        """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_database, n_features)
+            Samples to be found; only their packed codes are kept.
+
+        Y : {array-like, sparse matrix} of shape (n_database, n_labels), or array-like of shape \
+                (n_database,), default=None
+            Their label sets, in the form that `fit` was given (in either if it was given none).
+            Without them `kneighbors` works, `predict` and `score` do not.
+
+        Returns
+        -------
+        self : object
+            The hasher.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If `Y` has other labels than those of `fit`, or another length than `X`.
+        """
+        check_is_fitted(self)
+        X = self._validate_X(X, reset=False)
+        labels = self._learn_labels(Y) if self.classes_ is None else self._encode_labels(Y)
+        if labels is not None:
+            check_consistent_length(X, labels)
+            if self._one_class_each and not labels.any(axis=1).all():
+                unseen = np.setdiff1d(Y, self.classes_)
+                raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
+        self._store_database(X, labels)
+        return self
+
+    def _store_database(self, X, Y):
+        """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
+        self.database_codes_ = pack_codes(self._project(X) >= 0)
+        self.database_labels_ = None if Y is None else pack_codes(Y)
+
+    def kneighbors(self, X, n_neighbors=None, return_distance=True):
+        """Nearest items of the database in Hamming distance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Queries.
+
+        n_neighbors : int, default=None
+            Number of neighbours; None means the hasher's `n_neighbors`.
+
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_queries, n_neighbors), integer
+            Hamming distances, ascending. Only if `return_distance` is True.
+
+        indices : ndarray of shape (n_queries, n_neighbors), integer
+            Rows of the database; of rows at equal distance, the lower comes first.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If `n_neighbors` is below 1 or above the size of the database.
+        """
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        distances, indices = _kneighbors(pack_codes(self.transform(X)), self.database_codes_, k)
+        return (distances, indices) if return_distance else indices
+
+    def predict(self, X):
+        """Labels by vote of the `n_neighbors` nearest items of the database.
+
+        Where items at equal distance compete for the last places, each has its share of a vote:
+        the prediction does not depend on the order of the database.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Queries.
+
+        Returns
+        -------
+        Y : ndarray of shape (n_queries, n_labels), dtype uint8, or of shape (n_queries,)
+            Indicator matrix of the labels that more than half of the neighbours have; or, if the
+            hasher was given class labels, the class with most votes (the first of equals).
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If the database has no labels, or fewer items than `n_neighbors`.
+        """
+        codes = pack_codes(self.transform(X))
+        labels = unpack_codes(self._require_labels(), len(self.classes_)).astype(np.float32)
+        _check_n_neighbors(self.n_neighbors, len(labels))
+        n_rows = _rows_per_chunk(len(labels))
+        share = np.concatenate(
+            [
+                _vote(hamming_distances(codes[rows], self.database_codes_), self.n_neighbors)
+                @ labels
+                for rows in gen_batches(len(codes), n_rows)
+            ]
+        )
+        if self._one_class_each:
+            return self.classes_[share.argmax(axis=1)]
+        # Shares are sums of float32 fractions: one at exactly half must not round above it.
+        return (share > 0.5 + 1e-5).view(np.uint8)
+
+    def score(self, X, Y):
+        """Mean tie-exact NDCG@100 of the queries `X` over the database.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Queries.
+
+        Y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
+                (n_queries,)
+            Their label sets, in the form that `fit` was given.
+
+        Returns
+        -------
+        score : float
+            NDCG@100 with the number of shared labels as relevance,
+            see :func:`skhash.metrics.ndcg_score`.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If the database has no labels, or `Y` is malformed.
+        """
+        codes = pack_codes(self.transform(X))
+        database_labels = self._require_labels()
+        Y = self._encode_labels(Y)
+        check_consistent_length(codes, Y)
+        values = _score_packed(
+            "ndcg",
+            codes,
+            pack_codes(Y),
+            self.database_codes_,
+            database_labels,
+            n_bits=self.n_bits,
+            k=100,
+        )
+        return float(values.mean())
+
+    def _require_labels(self):
+        """Return the packed labels of the database, or raise."""
+        if self.database_labels_ is None:
+            raise ValueError(
+                f"The database of this {type(self).__name__} has no label sets. "
+                "Call fit(X, Y) or set_database(X, Y) with Y."
+            )
+        return self.database_labels_
+
+    def _learn_labels(self, Y):
+        """Take over the label space of `Y` and return `Y` as an indicator matrix, or None."""
+        if Y is None:
+            return None
+        Y = _as_labels(Y)
+        self._one_class_each = Y.ndim == 1
+        self.classes_ = np.unique(Y) if Y.ndim == 1 else np.arange(Y.shape[1])
+        return self._encode_labels(Y)
+
+    def _encode_labels(self, Y):
+        """Return `Y` as an indicator matrix of the known labels; unseen classes have no column."""
+        if Y is None:
+            return None
+        Y = _as_labels(Y)
+        if self._one_class_each:
+            if Y.ndim != 1:
+                raise ValueError(
+                    f"Y should be 1D class labels, as in fit, got an array of shape {Y.shape}."
+                )
+            return (Y[:, None] == self.classes_).view(np.uint8)
+        if Y.ndim != 2 or Y.shape[1] != len(self.classes_):
+            raise ValueError(
+                "Y should be an indicator matrix of shape "
+                f"(n_samples, {len(self.classes_)}), as in fit, got shape {Y.shape}."
+            )
+        return Y
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._supervised
+        tags.target_tags.two_d_labels = True
+        tags.target_tags.multi_output = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _as_labels(Y):
+    """Return `Y` as a dense uint8 indicator matrix or a 1D array of class labels, or raise."""
+    if sparse.issparse(Y):
+        Y = Y.toarray()
+    try:
+        Y = np.asarray(Y)
+    except ValueError as error:
+        raise ValueError(
+            "Y should be an indicator matrix of shape (n_samples, n_labels) or 1D class labels; "
+            "got sequences of different lengths. sklearn.preprocessing.MultiLabelBinarizer turns "
+            "lists of labels into an indicator matrix."
+        ) from error
+    if Y.ndim == 1:
+        return _as_classes(Y)
+    if Y.ndim != 2 or Y.shape[1] == 0:
+        raise ValueError(
+            "Y should be an indicator matrix of shape (n_samples, n_labels) or 1D class labels, "
+            f"got an array of shape {Y.shape}."
+        )
+    if Y.dtype.kind not in "buif" or not ((Y == 0) | (Y == 1)).all():
+        raise ValueError("Y should be an indicator matrix of 0 and 1, got other values.")
+    return Y.astype(np.uint8, copy=False)
+
+
+def _as_classes(Y):
+    """Return 1D `Y` if it holds class labels, or raise."""
+    kind = type_of_target(Y, input_name="Y", raise_unknown=True)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {kind}. Y should be an indicator matrix of label sets or 1D "
+            "class labels."
+        )
+    return column_or_1d(Y)
+
+
+def _vote(distances, n_neighbors):
+    """Share that each database item has in the vote of the `n_neighbors` nearest, row sums 1."""
+    last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
+    nearer, level = distances < last, distances == last
+    places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
+    shares = places_left / level.sum(axis=1, keepdims=True)
+    return (nearer + level * shares.astype(np.float32)) / np.float32(n_neighbors)

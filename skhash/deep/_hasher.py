@@ -1,0 +1,540 @@
+"""DeepRankingHasher: parameters, and the fit loop in small verbs."""
+
+import copy
+import math
+import os
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from torchvision.transforms.v2 import functional as transforms
+
+from skhash.base import BaseHasher
+from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
+from skhash.deep.losses import ranking_loss
+from skhash.deep.networks import build_network, default_image_size
+from skhash.deep.sampling import epoch_batches, in_batch_lists
+
+# Rows of features projected at once; images take `batch_size`.
+_PROJECT_ROWS = 4096
+
+
+class DeepRankingHasher(BaseHasher):
+    r"""Deep semantic ranking based hashing (DSRH).
+
+    A network with a hash layer on two fully connected layers is trained so that, for each image
+    as a query, images that share more labels with it are nearer in Hamming distance. The loss is
+    the listwise surrogate of NDCG
+
+    .. math::
+
+        \sum_{i, j:\, r_i > r_j} \frac{2^{r_i} - 2^{r_j}}{Z} \,
+        \max(0, \text{margin} + d_i - d_j) \; + \; \frac{\alpha}{2} \|\bar h\|^2,
+
+    averaged over queries and divided by the length of the list, where :math:`r` is the number of
+    shared labels, :math:`h = 2 \sigma(t) - 1` the relaxed code of the projection :math:`t`,
+    :math:`d = (n_\text{bits} - h_q \cdot h_x) / 2` the relaxed Hamming distance, :math:`Z` the
+    ideal DCG of the list and :math:`\bar h` the mean over the batch. Every image of a batch is a
+    query, its list is the rest of the batch, and all pairs of the list count: the sum is exact,
+    by sorting (:func:`skhash.deep.losses.ranking_loss`).
+
+    Parameters
+    ----------
+    n_bits : int, default=32
+        Length of the codes.
+
+    network : {"auto", "alexnet", "convnet", "mlp"}, str "timm:NAME" or callable, default="auto"
+        "alexnet" is torchvision's, with the hash head on its fully connected layers; "convnet" a
+        small network for images of 8 to 64 pixels; "mlp" the head alone, for feature rows. With
+        timm installed, "timm:NAME" takes any of its models as the backbone. A callable takes no
+        argument and returns a new :class:`torch.nn.Module` that maps a batch of images (or rows)
+        to features. "auto" is "mlp" for feature rows, "convnet" for images of at most 64 pixels,
+        and "alexnet" else.
+
+    weights : str, path-like or None, default=None
+        Pretrained weights of the network: the file of a state dict (read without running code),
+        for "alexnet" also a name of :class:`torchvision.models.AlexNet_Weights` such as
+        "IMAGENET1K_V1", for timm also "pretrained". None starts from random weights.
+
+    hidden_size : int or "auto", default="auto"
+        Units of each of the two fully connected layers: 4096 for "alexnet", 512 for "convnet",
+        else 1024.
+
+    dropout : float, default=0.5
+        Probability of dropout at the fully connected layers.
+
+    image_size : int, tuple (height, width) or "auto", default="auto"
+        Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
+        size of the images, which image files do not have: give it for those.
+
+    normalization : tuple (mean, std) or "auto", default="auto"
+        What is subtracted from pixels (0 to 255), and divided by: numbers, or one a channel.
+        "auto" is what the network was pretrained with, else 127.5 and 127.5.
+
+    flip : bool, default=True
+        Whether to mirror training images left to right at random.
+
+    margin : float or "auto", default="auto"
+        By how many bits a more relevant image is to be nearer. "auto" is 5 at 64 bits, in
+        proportion at others.
+
+    weighting : {"ndcg", "uniform"}, default="ndcg"
+        Weights of the pairs: by their effect on NDCG, as above, or all 1.
+
+    balance : float, default=1.0
+        :math:`\alpha`, the penalty on bits that are not balanced over a batch.
+
+    head_epochs : int, default=0
+        Epochs at the start in which the backbone is frozen and only the head is trained. The
+        features of the frozen backbone are computed once, without flips, and held in memory.
+
+    max_epochs : int, default=20
+        Epochs in which all of the network is trained.
+
+    batch_size : int, default=128
+        Most samples in a batch; the list of a query is as long, less one.
+
+    learning_rate : float, default=1e-3
+        Peak rate of Adam for the head, and for the backbone where `backbone_learning_rate` is
+        "auto". It rises linearly over the first steps and falls to zero along a cosine.
+
+    backbone_learning_rate : float or "auto", default="auto"
+        Peak rate for the backbone. With `head_epochs`, the already trained head takes it too
+        while all of the network is trained.
+
+    weight_decay : float, default=5e-4
+        Decoupled weight decay.
+
+    device : str, default="auto"
+        "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
+
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        "bfloat16" runs the network under automatic mixed precision; "auto" does so for images
+        where the device has arithmetic for it. Loss and parameters stay float32.
+
+    n_neighbors : int, default=5
+        Number of neighbours that vote in `predict`, and the default of `kneighbors`.
+
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides initial weights, batches, flips and dropout. The global generators of torch are
+        left as they were. On one machine the same seed gives the same codes (on a GPU up to the
+        determinism of its kernels).
+
+    Attributes
+    ----------
+    network_ : skhash.deep.networks.HashNetwork
+        The trained network, in evaluation mode.
+
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+
+    n_iter_ : int
+        Number of epochs.
+
+    image_size_ : tuple (height, width)
+        Size to which images are resized; only for images.
+
+    database_codes_ : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
+        Packed codes of the database: the training set, or what `set_database` was given.
+
+    database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
+        Packed label sets of the database.
+
+    classes_ : ndarray of shape (n_labels,)
+        Labels, see :class:`skhash.base.BaseHasher`.
+
+    n_features_in_ : int
+        Number of features seen in `fit`; only for feature rows.
+
+    Notes
+    -----
+    `X` may be feature rows (n_samples, n_features); images (n_samples, height, width, 3) or
+    (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; or a sequence of
+    paths of image files. Only a few batches of a mapped array or of files are held at a time.
+
+    Where the paper's procedure differs: it draws three items a list, repeats queries of rare
+    labels, and trains by SGD from ImageNet weights.
+
+    References
+    ----------
+    F. Zhao, Y. Huang, L. Wang, T. Tan, "Deep semantic ranking based hashing for multi-label image
+    retrieval", CVPR 2015, https://arxiv.org/abs/1501.06272.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skhash import DeepRankingHasher
+    >>> X, y = load_digits(return_X_y=True)
+    >>> hasher = DeepRankingHasher(n_bits=16, hidden_size=64, max_epochs=5, random_state=0)
+    >>> hasher = hasher.fit(X[200:], y[200:])
+    >>> hasher.transform(X[:200]).shape
+    (200, 16)
+    >>> hasher.score(X[:200], y[:200]) > 0.85
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseHasher._parameter_constraints,
+        "network": [str, callable],
+        "weights": [str, os.PathLike, None],
+        "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
+        "normalization": [tuple, StrOptions({"auto"})],
+        "flip": ["boolean"],
+        "margin": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "weighting": [StrOptions({"ndcg", "uniform"})],
+        "balance": [Interval(Real, 0, None, closed="left")],
+        "head_epochs": [Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "backbone_learning_rate": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+    _supervised = True
+
+    def __init__(
+        self,
+        n_bits=32,
+        *,
+        network="auto",
+        weights=None,
+        hidden_size="auto",
+        dropout=0.5,
+        image_size="auto",
+        normalization="auto",
+        flip=True,
+        margin="auto",
+        weighting="ndcg",
+        balance=1.0,
+        head_epochs=0,
+        max_epochs=20,
+        batch_size=128,
+        learning_rate=1e-3,
+        backbone_learning_rate="auto",
+        weight_decay=5e-4,
+        device="auto",
+        precision="auto",
+        n_neighbors=5,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_bits = n_bits
+        self.network = network
+        self.weights = weights
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.image_size = image_size
+        self.normalization = normalization
+        self.flip = flip
+        self.margin = margin
+        self.weighting = weighting
+        self.balance = balance
+        self.head_epochs = head_epochs
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.backbone_learning_rate = backbone_learning_rate
+        self.weight_decay = weight_decay
+        self.device = device
+        self.precision = precision
+        self.n_neighbors = n_neighbors
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _validate_X(self, X, *, reset):
+        kind = input_kind(X)
+        if reset:
+            self._input_kind = kind
+        elif kind != self._input_kind:
+            raise ValueError(f"X should be {self._input_kind}, as in fit, got {kind}.")
+        if kind == "features":
+            return FeatureRows(super()._validate_X(X, reset=reset))
+        size = self._asked_image_size() if reset else self.image_size_
+        source = (ImageFiles if kind == "files" else ImageArray)(X, size)
+        if len(source) < 1 + reset:
+            raise ValueError(
+                f"Found array with {len(source)} sample(s) while a minimum of {1 + reset} is "
+                f"required by {type(self).__name__}."
+            )
+        if reset:
+            self.image_size_ = self._final_image_size(source)
+        return source
+
+    def _asked_image_size(self):
+        """Return (height, width) where `image_size` says it, else None."""
+        if self.image_size == "auto":
+            return None
+        if isinstance(self.image_size, Integral):
+            return (self.image_size, self.image_size)
+        if len(self.image_size) != 2 or not all(
+            isinstance(side, Integral) and side > 0 for side in self.image_size
+        ):
+            raise ValueError(
+                "image_size should be an int or a tuple (height, width) of ints above 0, "
+                f"got {self.image_size!r}."
+            )
+        return tuple(self.image_size)
+
+    def _final_image_size(self, source):
+        """Settle the size of all images to come on the first ones, and tell their source."""
+        if self.image_size == "auto":
+            network = self._network_for(source)
+            source.size = default_image_size(network) or source.native_size
+        if source.size is None:
+            raise ValueError(
+                f"image_size should be given for image files with network={self.network!r}, "
+                "which has no size of its own; got 'auto'."
+            )
+        return tuple(source.size)
+
+    def _network_for(self, source):
+        """Return `network`, "auto" replaced by the choice for such input."""
+        if self.network != "auto":
+            return self.network
+        if self._input_kind == "features":
+            return "mlp"
+        size = source.native_size if self.image_size == "auto" else source.size
+        return "convnet" if size is not None and max(size) <= 64 else "alexnet"
+
+    def _fit(self, X, Y):
+        if Y.sum(axis=0, dtype=np.int64).max() < 2:
+            raise ValueError(
+                "No pair of the training samples shares a label, so there is nothing to rank; "
+                f"got Y of shape {Y.shape} in which each label holds for at most one sample."
+            )
+        device = _resolve_device(self.device)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.loss_curve_ = []
+        with _seeded(seed, device):
+            self.network_ = self._build_network(X).to(device)
+            if self._input_kind != "features":
+                self.network_.to(memory_format=torch.channels_last)
+            if self.head_epochs:
+                self._train_head(X, Y, seed)
+            if self.max_epochs:
+                self._train_all(X, Y, seed)
+        self.network_.eval()
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _build_network(self, X):
+        """Build the untrained network; feature rows are standardised before its head."""
+        network = self._network_for(X)
+        built = build_network(
+            network,
+            self.n_bits,
+            input_shape=tuple(X.batch(slice(0, 1)).shape[1:]),
+            weights=self.weights,
+            hidden_size=self.hidden_size,
+            dropout=self.dropout,
+            normalization=self.normalization,
+        )
+        if network == "mlp":
+            _standardize(built, X)
+        return built
+
+    def _train_head(self, X, Y, seed):
+        """Train the head alone, on the features of the frozen backbone."""
+        network = self.network_.eval()
+        features = FeatureRows(self._run(network.features, X))
+        _standardize(network, features)
+        network.head.train()
+        groups = [{"params": network.head.parameters(), "lr": self.learning_rate}]
+        self._train(network.project, groups, features, Y, self.head_epochs, seed)
+
+    def _train_all(self, X, Y, seed):
+        """Train all of the network."""
+        network = self.network_.train()
+        backbone_rate = self.backbone_learning_rate
+        if backbone_rate == "auto":
+            backbone_rate = self.learning_rate
+        head_rate = backbone_rate if self.head_epochs else self.learning_rate
+        parts = [(network.head, head_rate), (network.backbone, backbone_rate)]
+        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
+        groups = [group for group in groups if group["params"]]
+        augment = self._flip_some if self.flip and self._input_kind != "features" else None
+        self._train(network, groups, X, Y, self.max_epochs, seed, augment)
+
+    def _train(self, forward, groups, source, Y, n_epochs, seed, augment=None):
+        """Run epochs of one optimiser over one part of the network."""
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        n_steps = n_epochs * -(-len(source) // self.batch_size)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_steps))
+        for _ in range(n_epochs):
+            self._train_epoch(forward, optimizer, schedule, source, Y, seed, augment)
+
+    def _train_epoch(self, forward, optimizer, schedule, source, Y, seed, augment):
+        """Take a step on each batch, and note the mean loss."""
+        epoch = len(self.loss_curve_)
+        batches = epoch_batches(len(source), self.batch_size, seed=seed, epoch=epoch)
+        losses = []
+        for rows, inputs in zip(batches, prefetched(source, batches), strict=True):
+            inputs = self._to_device(inputs)
+            inputs = inputs if augment is None else augment(inputs)
+            losses.append(self._train_step(forward, optimizer, inputs, Y[rows]))
+            schedule.step()
+        loss = torch.stack(losses).mean().item()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
+                f"learning_rate than {self.learning_rate} would do."
+            )
+        self.loss_curve_.append(loss)
+        if self.verbose:
+            print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
+
+    def _train_step(self, forward, optimizer, inputs, Y):
+        """Take one step of the optimiser; return the loss, detached."""
+        with self._autocast():
+            projection = forward(inputs)
+        labels = torch.from_numpy(Y).to(projection.device, torch.float32)
+        loss = self._objective(projection.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def _objective(self, projection, labels):
+        """Loss of one batch: each sample a query over all the others, and the balance penalty."""
+        codes = torch.tanh(projection / 2)
+        distances = in_batch_lists((self.n_bits - codes @ codes.T) / 2)
+        relevance = in_batch_lists((labels @ labels.T).long())
+        margin = 5 * self.n_bits / 64 if self.margin == "auto" else self.margin
+        ranking = ranking_loss(distances, relevance, margin=margin, weighting=self.weighting)
+        n_queries = labels.any(dim=1).sum().clamp(min=1)
+        ranking = ranking.sum() / (n_queries * distances.shape[1])
+        return ranking + self.balance / 2 * codes.mean(dim=0).square().sum()
+
+    def _flip_some(self, images):
+        """Mirror each image with probability one half."""
+        chosen = torch.rand(len(images), device=images.device) < 0.5
+        images[chosen] = transforms.horizontal_flip(images[chosen])
+        return images
+
+    def _project(self, X):
+        device = _resolve_device(self.device)
+        network = self.network_.to(device)
+        return self._run(network, X)
+
+    @torch.no_grad()
+    def _run(self, forward, source):
+        """Apply the network, or its first part, to all of `source`; return float32."""
+        features = self._input_kind == "features"
+        batches = gen_batches(len(source), _PROJECT_ROWS if features else self.batch_size)
+        with self._autocast():
+            outputs = [
+                forward(self._to_device(inputs)).float().cpu()
+                for inputs in prefetched(source, batches)
+            ]
+        return torch.cat(outputs).numpy()
+
+    def _to_device(self, inputs):
+        """Send a batch to the network's device, images channels-last."""
+        device = self.network_.mean.device
+        if device.type == "cuda":
+            inputs = inputs.pin_memory().to(device, non_blocking=True)
+        inputs = inputs.to(device)
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def _autocast(self):
+        """Return the context in which the network computes."""
+        device = self.network_.mean.device
+        if self.precision == "auto":
+            enabled = self._input_kind != "features" and _has_bfloat16(device)
+        else:
+            enabled = self.precision == "bfloat16"
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def __getstate__(self):
+        """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""
+        state = super().__getstate__()
+        network = state.get("network_")
+        if network is not None and network.mean.device.type != "cpu":
+            state = {**state, "network_": copy.deepcopy(network).cpu()}
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = False
+        return tags
+
+
+def _resolve_device(name):
+    """Return the torch device of that name, or raise if it is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device should be 'auto' or the name of a torch device, got {name!r}."
+        ) from error
+    absent = {
+        "cuda": (device.index or 0) >= torch.cuda.device_count(),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if absent.get(device.type, False):
+        raise ValueError(
+            f"device={name!r} was asked for, but torch finds no such device here; "
+            "'auto' takes what there is, 'cpu' always works."
+        )
+    return device
+
+
+def _has_bfloat16(device):
+    """Whether the device computes in bfloat16, rather than emulates it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+@contextmanager
+def _seeded(seed, device):
+    """Seed torch's generators, and give them their old state back in the end."""
+    devices = [device.index or 0] if device.type in ("cuda", "mps") else []
+    device_type = device.type if devices else "cuda"
+    with torch.random.fork_rng(devices, device_type=device_type):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
+def _warm_cosine(n_steps):
+    """Return the factor of the rate at each step: a linear rise over 5 %, then a cosine to 0."""
+    n_warm = max(1, n_steps // 20)
+
+    def factor(step):
+        progress = (step - n_warm) / max(1, n_steps - n_warm)
+        return min((step + 1) / n_warm, (1 + math.cos(math.pi * max(0.0, progress))) / 2)
+
+    return factor
+
+
+def _standardize(network, features):
+    """Have the head of `network` see these training features with mean 0 and variance 1."""
+    scaler = StandardScaler()
+    for rows in gen_batches(len(features), _PROJECT_ROWS):
+        scaler.partial_fit(features.batch(rows).numpy())
+    network.standardize(scaler.mean_, scaler.scale_)

@@ -1,0 +1,359 @@
+"""From images or feature rows to a projection: backbones and the two-tap hash head."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["HashNetwork", "TwoTapHead", "build_network"]
+
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)
+_IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class TwoTapHead(nn.Module):
+    """Two fully connected layers, FCa and FCb, and a hash layer that reads both.
+
+    FCb is nearer to the labels of its pre-training and has lost detail that FCa still has, so the
+    hash layer is given ``[FCa, dropout(FCb)]``.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features of the backbone.
+
+    n_bits : int
+        Length of the codes.
+
+    hidden_size : int
+        Number of units of FCa and of FCb.
+
+    dropout : float
+        Probability with which inputs of FCb, and outputs of FCb, are zeroed in training.
+
+    References
+    ----------
+    F. Zhao, Y. Huang, L. Wang, T. Tan, "Deep semantic ranking based hashing for multi-label image
+    retrieval", CVPR 2015, section 3.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhash.deep.networks import TwoTapHead
+    >>> TwoTapHead(20, 16, hidden_size=32, dropout=0.5)(torch.zeros(4, 20)).shape
+    torch.Size([4, 16])
+    """
+
+    def __init__(self, n_features, n_bits, *, hidden_size, dropout):
+        super().__init__()
+        self.fca = nn.Linear(n_features, hidden_size)
+        self.fcb = nn.Linear(hidden_size, hidden_size)
+        self.hash = nn.Linear(2 * hidden_size, n_bits)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features):
+        """Map (n, n_features) to the projection (n, n_bits)."""
+        a = functional.relu(self.fca(features))
+        b = self.dropout(functional.relu(self.fcb(self.dropout(a))))
+        return self.hash(torch.cat([a, b], dim=1))
+
+
+class HashNetwork(nn.Module):
+    """Normalisation of the input, backbone, standardisation of its features, hash head.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        From input (n, 3, height, width), or rows (n, d), to features (n, n_features); further
+        axes of its output are flattened.
+
+    head : nn.Module
+        From features to projection.
+
+    mean, std : float or sequence of 3 floats
+        Subtracted from the input and divided by, per channel for images, in units of pixels.
+    """
+
+    def __init__(self, backbone, head, *, n_features, mean=0.0, std=1.0):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", _per_channel(mean))
+        self.register_buffer("std", _per_channel(std))
+        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_scale", torch.ones(n_features))
+
+    def features(self, inputs):
+        """Map the raw input to the features of the backbone (n, n_features)."""
+        return self.backbone((inputs - self.mean) / self.std).flatten(1)
+
+    def project(self, features):
+        """Map features of the backbone to the projection (n, n_bits)."""
+        return self.head((features - self.feature_mean) * self.feature_scale)
+
+    def forward(self, inputs):
+        """Map the raw input to the projection (n, n_bits)."""
+        return self.project(self.features(inputs))
+
+    def standardize(self, mean, scale):
+        """Have the head see features with `mean` subtracted, divided by `scale`."""
+        self.feature_mean.copy_(torch.as_tensor(mean))
+        self.feature_scale.copy_(1 / torch.as_tensor(scale))
+
+
+def _per_channel(values):
+    """Return a number or three as a tensor that broadcasts against inputs."""
+    values = torch.as_tensor(values, dtype=torch.float32)
+    return values[:, None, None] if values.ndim else values
+
+
+@dataclass
+class _Parts:
+    """A backbone, what its input is to be normalised with, and what its head starts from."""
+
+    backbone: nn.Module
+    mean: float | Sequence[float] = 127.5
+    std: float | Sequence[float] = 127.5
+    hidden_size: int = 1024
+    pretrained_head: tuple[nn.Linear, nn.Linear] | None = None
+
+
+def build_network(
+    network,
+    n_bits,
+    *,
+    input_shape,
+    weights=None,
+    hidden_size="auto",
+    dropout=0.5,
+    normalization="auto",
+):
+    """Build the network that `DeepRankingHasher` trains.
+
+    Parameters
+    ----------
+    network : {"alexnet", "convnet", "mlp"}, str of the form "timm:NAME", or callable
+        Which backbone; a callable is called without arguments and returns one.
+
+    n_bits : int
+        Length of the codes.
+
+    input_shape : tuple
+        Shape of one input: (3, height, width) or (n_features,).
+
+    weights : str, path-like or None, default=None
+        Pretrained weights: a file of a state dict; for "alexnet" also a name of
+        :class:`torchvision.models.AlexNet_Weights`, for timm also "pretrained".
+
+    hidden_size : int or "auto", default="auto"
+        Units of FCa and FCb; "auto" is 4096 for "alexnet", else 1024.
+
+    dropout : float, default=0.5
+        Dropout of the head.
+
+    normalization : "auto" or tuple (mean, std), default="auto"
+        Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
+        the network was made for.
+
+    Returns
+    -------
+    network : HashNetwork
+        In training mode, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, the weights do not fit, or the backbone does not take such input.
+
+    FileNotFoundError
+        If the file of weights is missing.
+
+    ImportError
+        If timm is asked for and not installed.
+
+    TypeError
+        If the callable does not return a module.
+    """
+    parts = _parts(network, weights)
+    mean, std = (parts.mean, parts.std) if normalization == "auto" else normalization
+    n_features = _count_features(parts.backbone, input_shape, network)
+    size = parts.hidden_size if hidden_size == "auto" else hidden_size
+    head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout)
+    if parts.pretrained_head is not None:
+        _start_head_from(head, parts.pretrained_head, input_shape)
+    return HashNetwork(parts.backbone, head, n_features=n_features, mean=mean, std=std)
+
+
+def _parts(network, weights):
+    """Look up or call what makes the backbone."""
+    if isinstance(network, nn.Module) or not isinstance(network, (str, Callable)):
+        raise TypeError(
+            "network should be a name or a callable that returns a new torch.nn.Module, so that "
+            f"each fit starts from its own; got {network!r}."
+        )
+    if callable(network):
+        return _from_factory(network, weights)
+    if network.startswith("timm:"):
+        return _from_timm(network.removeprefix("timm:"), weights)
+    if network not in _NETWORKS:
+        raise ValueError(
+            f"network should be one of {sorted(_NETWORKS)}, 'timm:NAME' or a callable that "
+            f"returns a torch.nn.Module, got {network!r}."
+        )
+    return _NETWORKS[network](weights)
+
+
+def _alexnet(weights):
+    """AlexNet as torchvision has it: its FC layers become the start of FCa and FCb."""
+    from torchvision.models import AlexNet_Weights, alexnet
+
+    model = alexnet()
+    if weights is not None:
+        names = {str(w): w for w in AlexNet_Weights} | {w.name: w for w in AlexNet_Weights}
+        state = (
+            names[weights].get_state_dict(progress=False)
+            if weights in names
+            else _read_state(weights, f"or one of {sorted(AlexNet_Weights.__members__)}")
+        )
+        _load(model, state, weights)
+    return _Parts(
+        nn.Sequential(model.features, model.avgpool),
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        hidden_size=4096,
+        pretrained_head=None if weights is None else (model.classifier[1], model.classifier[4]),
+    )
+
+
+def _convnet(weights):
+    """Three stages of two 3 x 3 convolutions, for images of 8 to 64 pixels."""
+    layers, n_in = [], 3
+    for n_out in (32, 64, 128):
+        for n_from in (n_in, n_out):
+            layers += [
+                nn.Conv2d(n_from, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(inplace=True),
+            ]
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        n_in = n_out
+    backbone = nn.Sequential(*layers[:-1], nn.AdaptiveMaxPool2d(1))
+    if weights is not None:
+        _load(backbone, _read_state(weights), weights)
+    return _Parts(backbone, hidden_size=512)
+
+
+def _mlp(weights):
+    """No backbone: the head reads the feature rows."""
+    if weights is not None:
+        raise ValueError(f"network='mlp' has no pretrained weights, got weights={weights!r}.")
+    return _Parts(nn.Identity(), mean=0.0, std=1.0)
+
+
+def _from_timm(name, weights):
+    """Make a backbone of timm, without its classifier."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            f"network='timm:{name}' needs the package timm; `pip install timm` brings it."
+        ) from error
+    if not timm.is_model(name):
+        raise ValueError(f"network='timm:{name}' names no model of timm; see timm.list_models().")
+    model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=0)
+    if weights not in (None, "pretrained"):
+        state = _read_state(weights, "or 'pretrained'")
+        classifier = model.pretrained_cfg.get("classifier") or ()
+        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        state = {k: v for k, v in state.items() if k.rpartition(".")[0] not in heads}
+        _load(model, state, weights)
+    return _Parts(
+        model,
+        mean=[255 * value for value in model.pretrained_cfg["mean"]],
+        std=[255 * value for value in model.pretrained_cfg["std"]],
+    )
+
+
+def _from_factory(factory, weights):
+    """Call the user's factory."""
+    backbone = factory()
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(
+            "network, called without arguments, should return a torch.nn.Module, "
+            f"got {type(backbone).__name__}."
+        )
+    if weights is not None:
+        _load(backbone, _read_state(weights), weights)
+    return _Parts(backbone)
+
+
+_NETWORKS = {"alexnet": _alexnet, "convnet": _convnet, "mlp": _mlp}
+
+
+def default_image_size(network):
+    """Return (height, width) to which images are resized if nothing is said, or None."""
+    if network == "alexnet":
+        return (224, 224)
+    return None
+
+
+def _read_state(path, alternative=""):
+    """Return the state dict in a file, without running any code in it."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"weights should be the file of a state dict {alternative}".rstrip()
+            + f", got {str(path)!r}, which does not exist."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"weights={str(path)!r} is not a state dict that torch reads.") from error
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"weights={str(path)!r} should hold a state dict, got {type(state).__name__}."
+        )
+    return state
+
+
+def _load(module, state, weights):
+    """Load a state dict by name, or raise saying what does not fit."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"weights={str(weights)!r} do not fit the network: {error}") from error
+
+
+def _count_features(backbone, input_shape, network):
+    """Run the backbone once on zeros, and return how many features it has."""
+    was_training = backbone.training
+    try:
+        with torch.no_grad():
+            output = backbone.eval()(torch.zeros(1, *input_shape))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"network={network!r} does not take input of shape {tuple(input_shape)}: {error}"
+        ) from error
+    finally:
+        backbone.train(was_training)
+    if not isinstance(output, torch.Tensor) or output.ndim < 2:
+        raise ValueError(
+            f"network={network!r} should map a batch to a tensor of shape "
+            f"(n_samples, n_features), got {getattr(output, 'shape', type(output).__name__)}."
+        )
+    return output.flatten(1).shape[1]
+
+
+def _start_head_from(head, layers, input_shape):
+    """Copy pretrained fully connected layers into FCa and FCb, or raise."""
+    for own, pretrained in zip((head.fca, head.fcb), layers, strict=True):
+        if own.weight.shape != pretrained.weight.shape:
+            raise ValueError(
+                "hidden_size should be 'auto' with pretrained fully connected layers of shape "
+                f"{tuple(pretrained.weight.shape)}, got {tuple(own.weight.shape)} for input of "
+                f"shape {tuple(input_shape)}."
+            )
+        own.load_state_dict(pretrained.state_dict())
