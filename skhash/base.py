@@ -169,7 +169,7 @@ class BaseHasher(
         """
         return (self.project(X) >= 0).view(np.uint8)
 
-    def fit_transform(self, X, Y=None):
+    def fit_transform(self, X, y=None):
         """Fit, and return the codes of the training set.
 
         Parameters
@@ -177,16 +177,16 @@ class BaseHasher(
         X : array-like of shape (n_samples, n_features)
             Training samples.
 
-        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
                 (n_samples,), default=None
-            Label sets, as in `fit`.
+            Label sets, the `Y` of `fit` (scikit-learn passes it under this name).
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_bits), dtype uint8
-            What ``fit(X, Y).transform(X)`` returns, without projecting twice.
+            What ``fit(X, y).transform(X)`` returns, without projecting twice.
         """
-        return unpack_codes(self.fit(X, Y).database_codes_, self.n_bits)
+        return unpack_codes(self.fit(X, y).database_codes_, self.n_bits)
 
     def set_database(self, X, Y=None):
         """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
@@ -305,7 +305,7 @@ class BaseHasher(
         # Shares are sums of float32 fractions: one at exactly half must not round above it.
         return (share > 0.5 + 1e-5).view(np.uint8)
 
-    def score(self, X, Y):
+    def score(self, X, y):
         """Mean tie-exact NDCG@100 of the queries `X` over the database.
 
         Parameters
@@ -313,9 +313,10 @@ class BaseHasher(
         X : array-like of shape (n_queries, n_features)
             Queries.
 
-        Y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
+        y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
                 (n_queries,)
-            Their label sets, in the form that `fit` was given.
+            Their label sets, in the form that `fit` was given (scikit-learn passes them under
+            this name).
 
         Returns
         -------
@@ -329,11 +330,11 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If the database has no labels, or `Y` is malformed.
+            If the database has no labels, or `y` is malformed.
         """
         codes = pack_codes(self.transform(X))
         database_labels = self._require_labels()
-        Y = self._encode_labels(Y)
+        Y = self._encode_labels(y)
         check_consistent_length(codes, Y)
         values = _score_packed(
             "ndcg",

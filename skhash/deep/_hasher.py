@@ -360,6 +360,8 @@ class DeepRankingHasher(BaseHasher):
     def _train_all(self, X, Y, seed):
         """Train all of the network."""
         network = self.network_.train()
+        if self.head_epochs:
+            _freeze_batch_norm(network.backbone)
         backbone_rate = self.backbone_learning_rate
         if backbone_rate == "auto":
             backbone_rate = self.learning_rate
@@ -530,6 +532,13 @@ def _warm_cosine(n_steps):
         return min((step + 1) / n_warm, (1 + math.cos(math.pi * max(0.0, progress))) / 2)
 
     return factor
+
+
+def _freeze_batch_norm(backbone):
+    """Have batch normalisation keep the statistics on which the head was trained."""
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def _standardize(network, features):

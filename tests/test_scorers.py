@@ -1,0 +1,230 @@
+"""Scorers: a hasher that needs nothing but the contract, under scikit-learn's model selection."""
+
+import pickle
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from skhash import metrics
+from skhash.codes import pack_codes, unpack_codes
+from skhash.metrics import make_retrieval_scorer
+from skhash.metrics._ranking import _METRICS
+
+
+class SignHasher(TransformerMixin, BaseEstimator):
+    """Signs of a random projection, with the database that scorers read."""
+
+    def __init__(self, n_bits=8, random_state=0):
+        self.n_bits = n_bits
+        self.random_state = random_state
+
+    def fit(self, X, Y=None, sample_weight=None):
+        self.n_weights_ = 0 if sample_weight is None else len(sample_weight)
+        rng = np.random.default_rng(self.random_state)
+        self.weights_ = rng.normal(size=(np.shape(X)[1], self.n_bits))
+        self.database_codes_ = pack_codes(self.transform(X))
+        if Y is not None and np.ndim(Y) == 1:
+            self.classes_ = np.unique(Y)
+        self.database_labels_ = None if Y is None else pack_codes(self._encode_labels(Y))
+        return self
+
+    def transform(self, X):
+        check_is_fitted(self, "weights_")
+        return (np.asarray(X) @ self.weights_ >= 0).astype(np.uint8)
+
+    def _encode_labels(self, Y):
+        if sparse.issparse(Y):
+            Y = Y.toarray()
+        Y = np.asarray(Y)
+        return (Y[:, None] == self.classes_ if Y.ndim == 1 else Y).astype(np.uint8)
+
+
+@pytest.fixture
+def data():
+    """Samples whose labels can be read off their coordinates."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    return X, (X + rng.normal(scale=0.1, size=X.shape) > 0.3).astype(np.uint8)
+
+
+def by_hand(metric, hasher, X, Y, k=None):
+    """Score by the public function, from unpacked codes and labels of the database."""
+    codes = unpack_codes(hasher.database_codes_, hasher.n_bits)
+    labels = unpack_codes(hasher.database_labels_, Y.shape[1])
+    score = getattr(metrics, f"{metric}_score")
+    return score(hasher.transform(X), Y, codes, labels, k=k)
+
+
+@pytest.mark.parametrize("metric", _METRICS)
+@pytest.mark.parametrize("k", [None, 1, 10])
+def test_scorer_ranks_the_database_for_the_queries(metric, k, data):
+    X, Y = data
+    hasher = SignHasher(n_bits=12).fit(X[20:], Y[20:])
+    score = make_retrieval_scorer(metric, k=k)(hasher, X[:20], Y[:20])
+    assert type(score) is float
+    assert_allclose(score, by_hand(metric, hasher, X[:20], Y[:20], k), rtol=1e-12)
+
+
+def test_default_is_ndcg_of_the_whole_database(data):
+    hasher = SignHasher().fit(*data)
+    assert make_retrieval_scorer()(hasher, *data) == by_hand("ndcg", hasher, *data)
+
+
+def test_cross_val_score_scores_training_folds_as_database(data):
+    X, Y = data
+    cv = KFold(4, shuffle=True, random_state=0)
+    scores = cross_val_score(SignHasher(), X, Y, scoring=make_retrieval_scorer("acg", k=5), cv=cv)
+    expected = [
+        by_hand("acg", SignHasher().fit(X[train], Y[train]), X[test], Y[test], k=5)
+        for train, test in cv.split(X)
+    ]
+    assert_allclose(scores, expected, rtol=1e-12)
+    assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_cross_validate_with_several_scorers(n_jobs, data):
+    scoring = {name: make_retrieval_scorer(name, k=9) for name in _METRICS}
+    results = cross_validate(
+        SignHasher(), *data, scoring=scoring, cv=3, n_jobs=n_jobs, return_train_score=True
+    )
+    for name, scorer in scoring.items():
+        expected = cross_val_score(SignHasher(), *data, scoring=scorer, cv=3)
+        assert_array_equal(results[f"test_{name}"], expected)
+        assert np.all(results[f"train_{name}"] > 0)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_grid_search_prefers_more_bits(n_jobs, data):
+    grid = {"n_bits": [1, 32]}
+    search = GridSearchCV(
+        SignHasher(), grid, scoring=make_retrieval_scorer(k=10), cv=3, n_jobs=n_jobs
+    ).fit(*data)
+    assert search.best_params_ == {"n_bits": 32}
+    assert_allclose(
+        search.score(*data), by_hand("ndcg", search.best_estimator_, *data, k=10), rtol=1e-12
+    )
+
+
+def test_pipelines_transform_the_queries(data):
+    X, Y = data
+    X = X * [1, 10, 100, 1000] + 50
+    scorer = make_retrieval_scorer("average_precision")
+    pipeline = make_pipeline(StandardScaler(), SignHasher()).fit(X, Y)
+    expected = by_hand("average_precision", pipeline[-1], pipeline[0].transform(X), Y)
+    assert_allclose(scorer(pipeline, X, Y), expected, rtol=1e-12)
+    nested = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), SignHasher()))
+    assert_allclose(scorer(nested.fit(X, Y), X, Y), expected, rtol=1e-12)
+    assert scorer(SignHasher().fit(X, Y), X, Y) != expected
+
+
+def test_labels_in_every_form(data):
+    X, Y = data
+    scorer, classes = make_retrieval_scorer("precision", k=7), np.array(["bee", "ant"])[Y[:, 0]]
+    hasher = SignHasher().fit(X, Y)
+    for same in [sparse.csr_array(Y), Y.tolist(), Y.astype(bool)]:
+        assert scorer(hasher, X, same) == scorer(hasher, X, Y)
+    one_hot = np.column_stack([Y[:, 0], 1 - Y[:, 0]])
+    expected = scorer(SignHasher().fit(X, one_hot), X, one_hot)
+    assert scorer(SignHasher().fit(X, classes), X, classes) == expected
+
+
+def test_sample_weights_of_fit_pass_by_the_scorers(data):
+    # Grid search asks every scorer whether it takes weights, and says so when it does not.
+    scoring = {"ndcg": make_retrieval_scorer(), "acg": make_retrieval_scorer("acg")}
+    search = GridSearchCV(SignHasher(), {"n_bits": [8]}, scoring=scoring, refit="ndcg", cv=3)
+    with pytest.warns(UserWarning, match="does not support sample_weight"):
+        search.fit(*data, sample_weight=np.ones(60))
+    assert search.best_estimator_.n_weights_ == 60
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_metadata_routing(several, data):
+    scorer = make_retrieval_scorer("ndcg", k=5)
+    scoring = {"a": scorer, "b": make_retrieval_scorer("acg")} if several else scorer
+    expected = cross_val_score(SignHasher(), *data, scoring=scorer, cv=3)
+    weights = {"sample_weight": np.ones(60)}
+    with sklearn.config_context(enable_metadata_routing=True):
+        hasher = SignHasher().set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        results = cross_validate(
+            hasher, *data, scoring=scoring, cv=3, params=weights, return_estimator=True
+        )
+        assert_array_equal(results["test_a" if several else "test_score"], expected)
+        assert [fitted.n_weights_ for fitted in results["estimator"]] == [40] * 3
+        search = GridSearchCV(
+            make_pipeline(scaler, hasher),
+            {"signhasher__n_bits": [4, 8]},
+            scoring=scoring,
+            refit="b" if several else True,
+            cv=3,
+        ).fit(*data, **weights)
+        assert search.best_estimator_[-1].n_weights_ == 60
+        assert search.score(*data) > 0
+
+
+def test_scorer_pickles_clones_and_shows_its_call(data):
+    scorer = make_retrieval_scorer("recall", k=3)
+    hasher = SignHasher().fit(*data)
+    for copy in [
+        pickle.loads(pickle.dumps(scorer)),
+        clone(scorer, safe=False),
+        eval(repr(scorer)),
+    ]:
+        assert copy is not scorer
+        assert repr(copy) == "make_retrieval_scorer('recall', k=3)"
+        assert copy(hasher, *data) == scorer(hasher, *data)
+    assert repr(make_retrieval_scorer("acg")) == "make_retrieval_scorer('acg')"
+
+
+def test_error_without_labels(data):
+    X, Y = data
+    scorer = make_retrieval_scorer()
+    with pytest.raises(ValueError, match=r"SignHasher was fit without: fit with Y or call set_da"):
+        scorer(make_pipeline(StandardScaler(), SignHasher()).fit(X), X, Y)
+    with pytest.raises(ValueError, match=r"make_retrieval_scorer\('ndcg'\) needs the label sets"):
+        scorer(SignHasher().fit(X, Y), X)
+    with pytest.raises(ValueError, match="fit without"):
+        cross_val_score(SignHasher(), X, scoring=scorer, error_score="raise")
+
+
+def test_error_on_lengths_widths_and_estimators(data):
+    X, Y = data
+    scorer, hasher = make_retrieval_scorer(), SignHasher().fit(X, Y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        scorer(hasher, X, Y[1:])
+    # Batches of one query would otherwise never see the surplus of labels.
+    with (
+        sklearn.config_context(working_memory=0),
+        pytest.raises(ValueError, match="inconsistent numbers of samples"),
+    ):
+        scorer(hasher, X[1:], Y)
+    with pytest.raises(ValueError, match="as many bytes per row"):
+        scorer(hasher, X, np.tile(Y, (1, 3)))
+    with pytest.raises(NotFittedError, match="SignHasher instance is not fitted yet"):
+        scorer(SignHasher(), X, Y)
+    with pytest.raises(TypeError, match=r"ends in one, got LogisticRegression\(\)"):
+        scorer(LogisticRegression(), X, Y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"metric": "map"}, "'metric' parameter of make_retrieval_scorer must be a str among"),
+        ({"k": 0}, "'k' parameter of make_retrieval_scorer must be an int"),
+        ({"k": 1.5}, "'k' parameter of make_retrieval_scorer must be an int"),
+    ],
+)
+def test_error_on_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        make_retrieval_scorer(**params)
