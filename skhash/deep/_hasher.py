@@ -85,8 +85,9 @@ class DeepRankingHasher(BaseHasher):
     weighting : {"ndcg", "uniform"}, default="ndcg"
         Weights of the pairs: by their effect on NDCG, as above, or all 1.
 
-    balance : float, default=1.0
-        :math:`\alpha`, the penalty on bits that are not balanced over a batch.
+    balance : float, default=0.1
+        :math:`\alpha`, the penalty on bits that are not balanced over a batch. (The paper's is 1,
+        beside a loss that is summed where this one is averaged.)
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -221,7 +222,7 @@ class DeepRankingHasher(BaseHasher):
         flip=True,
         margin="auto",
         weighting="ndcg",
-        balance=1.0,
+        balance=0.1,
         head_epochs=0,
         max_epochs=20,
         batch_size=128,

@@ -54,6 +54,14 @@ class TwoTapHead(nn.Module):
         self.fcb = nn.Linear(hidden_size, hidden_size)
         self.hash = nn.Linear(2 * hidden_size, n_bits)
         self.dropout = nn.Dropout(dropout)
+        # Relaxed codes near zero are a saddle point of their distances: start well away from it.
+        for layer, init in (
+            (self.fca, nn.init.kaiming_normal_),
+            (self.fcb, nn.init.kaiming_normal_),
+            (self.hash, nn.init.xavier_normal_),
+        ):
+            init(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features):
         """Map (n, n_features) to the projection (n, n_bits)."""
@@ -230,18 +238,20 @@ def _alexnet(weights):
 
 
 def _convnet(weights):
-    """Three stages of two 3 x 3 convolutions, for images of 8 to 64 pixels."""
+    """Three 3 x 3 convolutions, each at half the resolution of the one before."""
     layers, n_in = [], 3
     for n_out in (32, 64, 128):
-        for n_from in (n_in, n_out):
-            layers += [
-                nn.Conv2d(n_from, n_out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(n_out),
-                nn.ReLU(inplace=True),
-            ]
-        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        layers += [
+            nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2, ceil_mode=True),
+        ]
         n_in = n_out
-    backbone = nn.Sequential(*layers[:-1], nn.AdaptiveMaxPool2d(1))
+    # Where a pattern is in the image does not matter: its strongest response does.
+    # Standardised features keep what tells images apart from being lost in their mean.
+    pooling = (nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.BatchNorm1d(n_in))
+    backbone = nn.Sequential(*layers[:-1], *pooling)
     if weights is not None:
         _load(backbone, _read_state(weights), weights)
     return _Parts(backbone, hidden_size=512)

