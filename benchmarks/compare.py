@@ -72,9 +72,17 @@ SHALLOW = {
 
 def digit_scenes():
     """Return views of the data, labels, number of queries and methods for digit scenes."""
-    scenes = make_digit_scenes(random_state=0)
+    scenes = make_digit_scenes(image_size=24, max_digits=3, random_state=0)
     rows = scenes.images.reshape(len(scenes.images), -1) / np.float32(255)
-    deep = partial(DeepRankingHasher, network="convnet", flip=False, max_epochs=10)
+    deep = partial(
+        DeepRankingHasher,
+        network="convnet",
+        flip=False,
+        dropout=0.2,
+        max_epochs=12,
+        batch_size=64,
+        learning_rate=3e-3,
+    )
     methods = SHALLOW | {"DeepRanking": (deep, "images")}
     return {"features": rows, "images": scenes.images}, scenes.target, 500, methods
 
@@ -89,12 +97,12 @@ def mirflickr25k(path, cache):
         DeepRankingHasher,
         network=efficientnet_lite0,
         normalization=PIXELS,
-        head_epochs=15,
+        head_epochs=10,
         max_epochs=2,
-        backbone_learning_rate=3e-4,
+        backbone_learning_rate=1e-4,
     )
     methods = SHALLOW | {
-        "DeepRanking, features": (partial(DeepRankingHasher, max_epochs=15), "features"),
+        "DeepRanking, features": (partial(DeepRankingHasher, max_epochs=10), "features"),
         "DeepRanking, fine-tuned": (finetuned, "images"),
     }
     return {"features": features, "images": data.images}, data.target, 2000, methods

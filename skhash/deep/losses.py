@@ -8,7 +8,7 @@ from torch.nn import functional
 
 __all__ = ["ranking_loss"]
 
-# Elements of the (rows, items, levels) tables held at once: 64 MiB in float64.
+# Elements of a (levels, rows, items) table held at once: 64 MiB in float64.
 _TABLE_ELEMENTS = 2**23
 
 
@@ -23,8 +23,8 @@ def ranking_loss(distances, relevance, *, margin, weighting="ndcg"):
 
     Every pair counts, but none is enumerated. As the weight is a difference of gains that depend
     on the relevance only, value and gradient follow from one sort of the distances, running
-    counts and sums per relevance level, and two binary searches per item: `O(M log M + M L)` for
-    `M` items of `L` distinct relevances, instead of `O(M^2)`. See the user guide.
+    sums of the weights per relevance level, and two binary searches per item: `O(M log M + M L)`
+    for `M` items of `L` distinct relevances, instead of `O(M^2)`. See the user guide.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def ranking_loss(distances, relevance, *, margin, weighting="ndcg"):
     ...     distances, torch.tensor([[2, 1, 0]]), margin=2.0, weighting="uniform"
     ... )
     >>> loss.sum().backward()
-    >>> loss, distances.grad
-    (tensor([3.], grad_fn=<_SortedHingeBackward>), tensor([[ 1., -1.,  0.]]))
+    >>> loss.detach(), distances.grad
+    (tensor([3.]), tensor([[ 1., -1.,  0.]]))
     """
     _check_lists(distances, relevance)
     if not isinstance(margin, Real) or not 0 <= margin < math.inf:
@@ -130,7 +130,7 @@ class _SortedHinge(torch.autograd.Function):
     @staticmethod
     def forward(ctx, distances, ranks, pair_weights, margin):
         """Compute the value of each row and, as it comes at no extra sort, the gradient."""
-        exact = distances.detach().to(pair_weights.dtype)
+        exact = distances.detach().to(pair_weights.dtype).contiguous()
         n_rows = max(1, _TABLE_ELEMENTS // (exact.shape[1] * len(pair_weights)))
         parts = [
             _sorted_hinge(d, r, pair_weights, margin)
@@ -153,24 +153,28 @@ def _sorted_hinge(distances, ranks, pair_weights, margin):
     """Value (n_rows,) and gradient (n_rows, n_items) of the pair sum, by sorting each row."""
     distances, order = distances.sort(dim=1)
     ranks = ranks.gather(1, order)
-    is_level = functional.one_hot(ranks, len(pair_weights)).to(distances.dtype)
-    # Row p of a table speaks of the p nearest items, one column per relevance level.
-    counts = functional.pad(is_level.cumsum(1), (0, 0, 1, 0))
-    sums = functional.pad((is_level * distances[:, :, None]).cumsum(1), (0, 0, 1, 0))
-
-    # Item i as the more relevant one: its partners are less relevant and nearer than d_i + margin.
+    # Item i as the more relevant one has its partners among the first n_nearer[i] items. As these
+    # numbers ascend, item j has its own among the last n_farther[j], those that reach beyond it;
+    # searching for d_j - margin instead could disagree about a pair by rounding.
     n_nearer = torch.searchsorted(distances, distances + margin)
-    weights = pair_weights[ranks]
-    pull = (weights * _rows(counts, n_nearer)).sum(2)
-    value = (margin + distances) * pull - (weights * _rows(sums, n_nearer)).sum(2)
+    positions = torch.arange(ranks.shape[1], device=ranks.device).repeat(len(ranks), 1)
+    n_farther = ranks.shape[1] - torch.searchsorted(n_nearer, positions, right=True)
+    pull = _partner_weights(ranks, pair_weights, n_nearer)
+    push = _partner_weights(ranks.flip(1), pair_weights.T, n_farther.flip(1)).flip(1)
+    gradient = pull - push
+    # The pairs that count are linear in the distances: the gradient gives the value too.
+    value = margin * pull.sum(1) + (distances * gradient).sum(1)
+    return value, torch.zeros_like(distances).scatter_(1, order, gradient)
 
-    # Item j as the less relevant one: its partners are more relevant, farther than d_j - margin.
-    n_cleared = torch.searchsorted(distances, distances - margin, right=True)
-    farther = counts[:, -1:] - _rows(counts, n_cleared)
-    push = (pair_weights.T[ranks] * farther).sum(2)
-    return value.sum(1), torch.zeros_like(distances).scatter_(1, order, pull - push)
 
-
-def _rows(table, index):
-    """Pick ``table[q, index[q, i], :]`` for every query q and item i."""
-    return table.gather(1, index[:, :, None].expand(-1, -1, table.shape[2]))
+def _partner_weights(ranks, pair_weights, n_partners):
+    """Sum ``pair_weights[rank of item, rank of partner]`` over the first n_partners of its row."""
+    n_levels = len(pair_weights)
+    # A partner of weight 0 before the first item has the running sums start at 0.
+    partners = functional.pad(ranks, (1, 0), value=n_levels)
+    weights = functional.pad(pair_weights, (0, 1)).gather(
+        1, partners.view(1, -1).expand(n_levels, -1)
+    )
+    running = weights.view(n_levels, *partners.shape).cumsum_(2)
+    rows = torch.arange(len(ranks), device=ranks.device)[:, None]
+    return running[ranks, rows, n_partners]
