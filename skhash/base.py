@@ -118,6 +118,8 @@ class BaseHasher(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass Y, the label sets of X: an indicator matrix or class labels."
             )
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            delattr(self, name)
         X = self._validate_X(X, reset=True)
         self._one_class_each = False
         self.classes_ = None

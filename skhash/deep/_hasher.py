@@ -376,8 +376,8 @@ class DeepRankingHasher(BaseHasher):
     def _train(self, forward, groups, source, Y, n_epochs, seed, augment=None):
         """Run epochs of one optimiser over one part of the network."""
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        n_steps = n_epochs * -(-len(source) // self.batch_size)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_steps))
+        n_batches = len(epoch_batches(len(source), self.batch_size, seed=seed, epoch=0))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_epochs * n_batches))
         for _ in range(n_epochs):
             self._train_epoch(forward, optimizer, schedule, source, Y, seed, augment)
 
@@ -513,15 +513,20 @@ def _has_bfloat16(device):
 @contextmanager
 def _seeded(seed, device):
     """Seed torch's generators, and give them their old state back in the end."""
-    devices = [device.index or 0] if device.type in ("cuda", "mps") else []
-    device_type = device.type if devices else "cuda"
-    with torch.random.fork_rng(devices, device_type=device_type):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def _warm_cosine(n_steps):

@@ -21,10 +21,10 @@ def ranking_loss(distances, relevance, *, margin, weighting="ndcg"):
 
         \sum_{i, j:\, r_i > r_j} w(r_i, r_j) \, \max(0, \text{margin} + d_i - d_j).
 
-    Every pair counts, but none is enumerated. As the weight is a difference of gains that depend
-    on the relevance only, value and gradient follow from one sort of the distances, running
-    sums of the weights per relevance level, and two binary searches per item: `O(M log M + M L)`
-    for `M` items of `L` distinct relevances, instead of `O(M^2)`. See the user guide.
+    Every pair counts, but none is enumerated. As the weights depend on nothing but the relevances,
+    value and gradient follow from one sort of the distances, running sums of the weights per
+    relevance level, and two binary searches per item: `O(M log M + M L)` for `M` items of `L`
+    distinct relevances, instead of `O(M^2)`. See the user guide.
 
     Parameters
     ----------

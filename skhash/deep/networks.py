@@ -165,7 +165,7 @@ def build_network(
 
     normalization : "auto" or tuple (mean, std), default="auto"
         Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
-        the network was made for.
+        the network was made for, and leaves feature rows alone.
 
     Returns
     -------
@@ -187,7 +187,10 @@ def build_network(
         If the callable does not return a module.
     """
     parts = _parts(network, weights)
-    mean, std = (parts.mean, parts.std) if normalization == "auto" else normalization
+    if normalization == "auto":
+        # Rows of features have no pixels to normalise.
+        normalization = (parts.mean, parts.std) if len(input_shape) == 3 else (0.0, 1.0)
+    mean, std = normalization
     n_features = _count_features(parts.backbone, input_shape, network)
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
     head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout)
@@ -261,7 +264,7 @@ def _mlp(weights):
     """No backbone: the head reads the feature rows."""
     if weights is not None:
         raise ValueError(f"network='mlp' has no pretrained weights, got weights={weights!r}.")
-    return _Parts(nn.Identity(), mean=0.0, std=1.0)
+    return _Parts(nn.Identity())
 
 
 def _from_timm(name, weights):

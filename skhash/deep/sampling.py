@@ -14,8 +14,9 @@ def epoch_batches(n_samples, batch_size, *, seed, epoch):
         Number of training samples.
 
     batch_size : int
-        Most samples in a batch. Batches are of equal size, give or take one, so that none is so
-        small that its lists say nothing.
+        Most samples in a batch, at least 2. Batches are of equal size, give or take one, so that
+        none is so small that its lists say nothing. (Of 3 samples in batches of 2, the one left
+        over would have no list: they make one batch.)
 
     seed : int
         Seed of the whole training.
@@ -35,7 +36,8 @@ def epoch_batches(n_samples, batch_size, *, seed, epoch):
     [4, 3, 3]
     """
     order = np.random.default_rng([seed, epoch]).permutation(n_samples)
-    return np.array_split(order, -(-n_samples // batch_size))
+    n_batches = min(-(-n_samples // batch_size), max(1, n_samples // 2))
+    return np.array_split(order, n_batches)
 
 
 def in_batch_lists(matrix):
