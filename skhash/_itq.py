@@ -23,6 +23,7 @@ class _RotatedHasher(BaseHasher):
     }
 
     def _fit(self, X, Y):
+        _check_varies(X, "X")
         self.mean_, directions = self._directions(X, Y)
         rng = check_random_state(self.random_state)
         rotation, self.quantization_errors_ = _itq_rotation(
@@ -71,7 +72,7 @@ class ITQHasher(_RotatedHasher):
     mean_ : ndarray of shape (n_features,)
         Mean of the training samples.
 
-    quantization_errors_ : ndarray of shape (n_iter_,)
+    quantization_errors_ : ndarray of shape (n_iter,)
         Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation.
 
     n_iter_ : int
@@ -174,7 +175,7 @@ class CCAITQHasher(_RotatedHasher):
     mean_ : ndarray of shape (n_features,)
         Mean of the training samples.
 
-    quantization_errors_ : ndarray of shape (n_iter_,)
+    quantization_errors_ : ndarray of shape (n_iter,)
         Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation.
 
     n_iter_ : int
@@ -228,6 +229,7 @@ class CCAITQHasher(_RotatedHasher):
         self.random_state = random_state
 
     def _directions(self, X, Y):
+        _check_varies(Y, "Y")
         mean = X.mean(axis=0)
         directions, self.correlations_ = _canonical_directions(X - mean, Y, self.reg)
         n_directions = len(directions)
@@ -241,6 +243,14 @@ class CCAITQHasher(_RotatedHasher):
         return mean, directions[keep] * self.correlations_[keep, None]
 
 
+def _check_varies(rows, name):
+    """Raise if all rows are the same: rounding alone would decide the directions."""
+    if (rows == rows[:1]).all():
+        raise ValueError(
+            f"{name} should vary over the training samples, got {len(rows)} equal rows."
+        )
+
+
 def _canonical_directions(X, Y, reg):
     """Return the canonical directions of centred X, a row each, and their correlations."""
     Y = Y.astype(X.dtype) - Y.mean(axis=0, dtype=X.dtype)
@@ -250,17 +260,13 @@ def _canonical_directions(X, Y, reg):
     left, correlations, _ = svd(whitened, full_matrices=False)
     # Label indicators that sum to a constant (one class each) lose a direction to centring.
     rank = max(1, np.count_nonzero(correlations > np.finfo(X.dtype).eps * max(whitened.shape)))
-    return solve_triangular(factor_x.T, left[:, :rank]).T, correlations[:rank]
+    directions = solve_triangular(factor_x.T, left[:, :rank]).T
+    return directions.astype(X.dtype, copy=False), correlations[:rank].astype(X.dtype, copy=False)
 
 
 def _regularised_cholesky(covariance, reg):
     """Lower Cholesky factor of ``covariance + reg * mean variance * I``."""
     mean_variance = np.trace(covariance) / len(covariance)
-    if mean_variance <= 0:
-        raise ValueError(
-            "X and Y should both vary over the training samples for canonical correlations; "
-            "got constant columns only."
-        )
     return cholesky(covariance + reg * mean_variance * np.eye(len(covariance)), lower=True)
 
 

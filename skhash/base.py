@@ -1,6 +1,7 @@
 """The estimator API that all hashers share: `fit` is written here once."""
 
 from abc import ABCMeta, abstractmethod
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -102,13 +103,8 @@ class BaseHasher(
             If a parameter is out of range, `X` or `Y` is malformed or `Y` is missing where the
             hasher learns from it.
         """
-        before = vars(self).copy()
-        try:
+        with _unchanged_on_error(self):
             self._fit_once(X, Y)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         return self
 
     def _fit_once(self, X, Y):
@@ -121,8 +117,7 @@ class BaseHasher(
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
         X = self._validate_X(X, reset=True)
-        self._one_class_each = False
-        self.classes_ = None
+        self._labels_from_fit = Y is not None
         Y = self._learn_labels(Y)
         if Y is not None:
             check_consistent_length(X, Y)
@@ -193,6 +188,8 @@ class BaseHasher(
     def set_database(self, X, Y=None):
         """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
 
+        If `set_database` raises, the hasher keeps the database that it had.
+
         Parameters
         ----------
         X : array-like of shape (n_database, n_features)
@@ -218,13 +215,14 @@ class BaseHasher(
         """
         check_is_fitted(self)
         X = self._validate_X(X, reset=False)
-        labels = self._learn_labels(Y) if self.classes_ is None else self._encode_labels(Y)
-        if labels is not None:
-            check_consistent_length(X, labels)
-            if self._one_class_each and not labels.any(axis=1).all():
-                unseen = np.setdiff1d(Y, self.classes_)
-                raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
-        self._store_database(X, labels)
+        with _unchanged_on_error(self):
+            labels = self._encode_labels(Y) if self._labels_from_fit else self._learn_labels(Y)
+            if labels is not None:
+                check_consistent_length(X, labels)
+                if self._one_class_each and not labels.any(axis=1).all():
+                    unseen = np.setdiff1d(Y, self.classes_)
+                    raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
+            self._store_database(X, labels)
         return self
 
     def _store_database(self, X, Y):
@@ -292,23 +290,17 @@ class BaseHasher(
             If the database has no labels, or fewer items than `n_neighbors`.
         """
         codes = pack_codes(self.transform(X))
-        labels = unpack_codes(self._require_labels(), len(self.classes_)).astype(np.float32)
+        labels = unpack_codes(self._require_labels(), len(self.classes_)).astype(np.float64)
         _check_n_neighbors(self.n_neighbors, len(labels))
-        n_rows = _rows_per_chunk(len(labels))
-        share = np.concatenate(
-            [
-                _vote(hamming_distances(codes[rows], self.database_codes_), self.n_neighbors)
-                @ labels
-                for rows in gen_batches(len(codes), n_rows)
-            ]
-        )
+        batches = gen_batches(len(codes), _rows_per_chunk(len(labels)))
+        distances = (hamming_distances(codes[rows], self.database_codes_) for rows in batches)
+        share = np.concatenate([_vote(level, labels, self.n_neighbors) for level in distances])
         if self._one_class_each:
             return self.classes_[share.argmax(axis=1)]
-        # Shares are sums of float32 fractions: one at exactly half must not round above it.
-        return (share > 0.5 + 1e-5).view(np.uint8)
+        return (share > 0.5).view(np.uint8)
 
     def score(self, X, y):
-        """Mean tie-exact NDCG@100 of the queries `X` over the database.
+        """Mean tie-exact ``NDCG@100`` of the queries `X` over the database.
 
         Parameters
         ----------
@@ -323,7 +315,7 @@ class BaseHasher(
         Returns
         -------
         score : float
-            NDCG@100 with the number of shared labels as relevance,
+            ``NDCG@100`` with the number of shared labels as relevance,
             see :func:`skhash.metrics.ndcg_score`.
 
         Raises
@@ -332,19 +324,21 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If the database has no labels, or `y` is malformed.
+            If the database has no labels, or `y` is missing or malformed.
         """
-        codes = pack_codes(self.transform(X))
+        codes = self.transform(X)
         database_labels = self._require_labels()
+        if y is None:
+            raise ValueError("score needs the label sets of the queries: pass y beside X.")
         Y = self._encode_labels(y)
         check_consistent_length(codes, Y)
         values = _score_packed(
             "ndcg",
-            codes,
+            pack_codes(codes),
             pack_codes(Y),
             self.database_codes_,
             database_labels,
-            n_bits=self.n_bits,
+            n_bits=codes.shape[1],
             k=100,
         )
         return float(values.mean())
@@ -360,6 +354,7 @@ class BaseHasher(
 
     def _learn_labels(self, Y):
         """Take over the label space of `Y` and return `Y` as an indicator matrix, or None."""
+        self._one_class_each, self.classes_ = False, None
         if Y is None:
             return None
         Y = _as_labels(Y)
@@ -394,6 +389,18 @@ class BaseHasher(
         return tags
 
 
+@contextmanager
+def _unchanged_on_error(hasher):
+    """Put the attributes of `hasher` back as they were if the block raises."""
+    before = vars(hasher).copy()
+    try:
+        yield
+    except BaseException:
+        vars(hasher).clear()
+        vars(hasher).update(before)
+        raise
+
+
 def _as_labels(Y):
     """Return `Y` as a dense uint8 indicator matrix or a 1D array of class labels, or raise."""
     if sparse.issparse(Y):
@@ -406,6 +413,7 @@ def _as_labels(Y):
             "got sequences of different lengths. sklearn.preprocessing.MultiLabelBinarizer turns "
             "lists of labels into an indicator matrix."
         ) from error
+    assert_all_finite(Y, input_name="Y")
     if Y.ndim == 1:
         return _as_classes(Y)
     if Y.ndim != 2 or Y.shape[1] == 0:
@@ -413,8 +421,9 @@ def _as_labels(Y):
             "Y should be an indicator matrix of shape (n_samples, n_labels) or 1D class labels, "
             f"got an array of shape {Y.shape}."
         )
-    if Y.dtype.kind not in "buif" or not ((Y == 0) | (Y == 1)).all():
-        raise ValueError("Y should be an indicator matrix of 0 and 1, got other values.")
+    if not (is_bit := (Y == 0) | (Y == 1)).all():
+        other = Y[~is_bit][:1].tolist()
+        raise ValueError(f"Y should be an indicator matrix of 0 and 1, got {other[0]!r}.")
     return Y.astype(np.uint8, copy=False)
 
 
@@ -429,10 +438,13 @@ def _as_classes(Y):
     return column_or_1d(Y)
 
 
-def _vote(distances, n_neighbors):
-    """Share that each database item has in the vote of the `n_neighbors` nearest, row sums 1."""
+def _vote(distances, labels, n_neighbors):
+    """Share of the votes of the `n_neighbors` nearest items that each label has."""
     last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
     nearer, level = distances < last, distances == last
     places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
-    shares = places_left / level.sum(axis=1, keepdims=True)
-    return (nearer + level * shares.astype(np.float32)) / np.float32(n_neighbors)
+    # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
+    # a share of one half is 0.5, and equal shares are equal.
+    n_level = level.sum(axis=1, keepdims=True)
+    votes = np.where(nearer, n_level, level * places_left).astype(np.float64)
+    return votes @ labels / votes.sum(axis=1, keepdims=True)

@@ -35,9 +35,10 @@ def pack_codes(codes):
     array([[129, 128]], dtype=uint8)
     """
     codes = check_array(codes, dtype=None, ensure_min_samples=0, input_name="codes")
-    if codes.dtype != bool and not ((codes == 0) | (codes == 1)).all():
+    if codes.dtype != bool and not (is_bit := (codes == 0) | (codes == 1)).all():
+        other = codes[~is_bit][:1].tolist()
         raise ValueError(
-            "codes must hold only 0 and 1 (uint8 or bool); got other values. "
+            f"codes must hold only 0 and 1, got {other[0]!r}. "
             "Threshold a projection with `projection >= 0` first."
         )
     return np.packbits(codes.astype(bool, copy=False), axis=1)

@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import gen_batches
+from sklearn.utils import gen_batches, metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -53,6 +53,9 @@ class HammingNeighbors(BaseEstimator):
         "algorithm": [StrOptions({"auto", "brute"})],
     }
 
+    # `codes` is what X is elsewhere, no metadata to be routed.
+    __metadata_request__fit = {"codes": metadata_routing.UNUSED}
+
     def __init__(self, n_neighbors=5, *, algorithm="auto"):
         self.n_neighbors = n_neighbors
         self.algorithm = algorithm
@@ -79,10 +82,7 @@ class HammingNeighbors(BaseEstimator):
         ValueError
             If `codes` is not two-dimensional, holds no code, or an entry is neither 0 nor 1.
         """
-        packed = pack_codes(codes)
-        if len(packed) == 0:
-            raise ValueError("codes should hold at least 1 code to search, got 0.")
-        self.codes_ = packed
+        self.codes_ = self._pack(codes)
         self.n_features_in_ = np.shape(codes)[1]
         return self
 
@@ -114,8 +114,8 @@ class HammingNeighbors(BaseEstimator):
             If `fit` was not called.
 
         ValueError
-            If the codes are malformed or of another length, or `n_neighbors` is below 1 or above
-            the number of codes.
+            If there are no codes, they are malformed or of another length, or `n_neighbors` is
+            below 1 or above the number of codes searched.
         """
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
@@ -125,8 +125,18 @@ class HammingNeighbors(BaseEstimator):
                 f"codes has {n_bits} bits, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} bits as input."
             )
-        distances, indices = _kneighbors(pack_codes(codes), self.codes_, k)
+        distances, indices = _kneighbors(self._pack(codes), self.codes_, k)
         return (distances, indices) if return_distance else indices
+
+    def _pack(self, codes):
+        """Return the packed codes, of which there must be one at least."""
+        packed = pack_codes(codes)
+        if len(packed) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={np.shape(codes)}) while a minimum of 1 is "
+                f"required by {type(self).__name__}."
+            )
+        return packed
 
 
 def _kneighbors(query_codes, database_codes, n_neighbors):

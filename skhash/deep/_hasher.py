@@ -434,7 +434,7 @@ class DeepRankingHasher(BaseHasher):
         network = self.network_.to(device)
         return self._run(network, X)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _run(self, forward, source):
         """Apply the network, or its first part, to all of `source`; return float32."""
         features = self._input_kind == "features"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.io import ImageReadMode, decode_image
+from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 __all__ = ["FeatureRows", "ImageArray", "ImageFiles", "input_kind", "prefetched"]
@@ -29,7 +29,9 @@ def input_kind(X):
 def _holds_paths(X):
     """Whether a 1D array holds strings or path objects."""
     X = np.asarray(X)
-    return X.dtype.kind in "US" or (
+    if X.ndim != 1:  # a sparse array, which numpy takes for one object
+        return False
+    return X.dtype.kind in "UST" or (
         X.dtype.kind == "O" and len(X) > 0 and all(isinstance(x, (str, os.PathLike)) for x in X)
     )
 
@@ -107,10 +109,20 @@ class ImageFiles:
 def _decoded(path):
     """Return the image of a file, uint8 (3, height, width), or raise naming the file."""
     try:
-        image = decode_image(str(path), mode=ImageReadMode.RGB)
-    except RuntimeError as error:
+        with Image.open(path) as image:
+            pixels = np.array(_to_rgb(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"X names a file that cannot be decoded as an image: {path}.") from error
-    return transforms.to_dtype(image, torch.uint8, scale=True)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _to_rgb(image):
+    """Convert to RGB what Pillow would clip, 16-bit grey, or warn of, palettes with alpha."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _resized(images, size):

@@ -1,6 +1,5 @@
 """From images or feature rows to a projection: backbones and the two-tap hash head."""
 
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +81,9 @@ class HashNetwork(nn.Module):
     head : nn.Module
         From features to projection.
 
+    n_features : int
+        Number of features of the backbone.
+
     mean, std : float or sequence of 3 floats
         Subtracted from the input and divided by, per channel for images, in units of pixels.
     """
@@ -158,7 +160,8 @@ def build_network(
         :class:`torchvision.models.AlexNet_Weights`, for timm also "pretrained".
 
     hidden_size : int or "auto", default="auto"
-        Units of FCa and FCb; "auto" is 4096 for "alexnet", else 1024.
+        Units of FCa and FCb; "auto" is 4096 for "alexnet", 512 for "convnet", else
+        1024.
 
     dropout : float, default=0.5
         Dropout of the head.
@@ -175,7 +178,8 @@ def build_network(
     Raises
     ------
     ValueError
-        If the name is unknown, the weights do not fit, or the backbone does not take such input.
+        If the name is unknown, the weights do not fit, `normalization` is malformed, or the
+        backbone does not take such input.
 
     FileNotFoundError
         If the file of weights is missing.
@@ -190,13 +194,29 @@ def build_network(
     if normalization == "auto":
         # Rows of features have no pixels to normalise.
         normalization = (parts.mean, parts.std) if len(input_shape) == 3 else (0.0, 1.0)
-    mean, std = normalization
+    mean, std = _check_normalization(normalization, input_shape)
     n_features = _count_features(parts.backbone, input_shape, network)
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
     head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout)
     if parts.pretrained_head is not None:
         _start_head_from(head, parts.pretrained_head, input_shape)
     return HashNetwork(parts.backbone, head, n_features=n_features, mean=mean, std=std)
+
+
+def _check_normalization(normalization, input_shape):
+    """Return (mean, std), finite numbers or one a channel, or raise."""
+    per_channel = tuple(input_shape[:1]) if len(input_shape) == 3 else ()
+    try:
+        mean, std = (torch.as_tensor(part, dtype=torch.float32) for part in normalization)
+        fits = all(part.shape in ((), per_channel) for part in (mean, std))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or not mean.isfinite().all() or not (std.isfinite() & (std > 0)).all():
+        raise ValueError(
+            "normalization should be 'auto' or a tuple (mean, std), each a finite number or one "
+            f"a channel, std above 0; got {normalization!r}."
+        )
+    return mean, std
 
 
 def _parts(network, weights):
@@ -224,7 +244,7 @@ def _alexnet(weights):
 
     model = alexnet()
     if weights is not None:
-        names = {str(w): w for w in AlexNet_Weights} | {w.name: w for w in AlexNet_Weights}
+        names = {str(w): w for w in AlexNet_Weights} | dict(AlexNet_Weights.__members__)
         state = (
             names[weights].get_state_dict(progress=False)
             if weights in names
@@ -323,11 +343,12 @@ def _read_state(path, alternative=""):
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises about anything
         raise ValueError(f"weights={str(path)!r} is not a state dict that torch reads.") from error
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ValueError(
-            f"weights={str(path)!r} should hold a state dict, got {type(state).__name__}."
+            f"weights={str(path)!r} should hold a state dict, from names to tensors, "
+            f"got {type(state).__name__}."
         )
     return state
 
@@ -346,7 +367,7 @@ def _count_features(backbone, input_shape, network):
     try:
         with torch.no_grad():
             output = backbone.eval()(torch.zeros(1, *input_shape))
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(
             f"network={network!r} does not take input of shape {tuple(input_shape)}: {error}"
         ) from error

@@ -1,0 +1,28 @@
+"""Configuration of the documentation. Building it needs no network."""
+
+import skhash
+
+project = "skhash"
+author = "the skhash developers"
+copyright = author
+version = release = skhash.__version__
+
+extensions = [
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates"]
+default_role = "literal"
+add_module_names = False
+
+# Members are listed by docs/_templates/autosummary/class.rst, which leaves out those that
+# scikit-learn and torch define.
+numpydoc_show_class_members = False
+
+html_theme = "furo"
+html_title = f"skhash {release}"
+html_copy_source = False
+html_show_sphinx = False

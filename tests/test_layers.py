@@ -1,0 +1,219 @@
+"""The layers of the library: which module may import which, read from the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import skhash
+
+ROOT = Path(skhash.__file__).parent
+
+# Modules of which every import of a skhash module is listed; any other, a hasher for one, may
+# import these and `base`, and nothing may import it but the package that it is in.
+LEVEL_0 = {"codes", "datasets", "_version"} | {
+    f"deep.{name}" for name in ("networks", "losses", "sampling", "_inputs")
+}
+LEVEL_1 = {
+    "metrics._histogram": {"codes"},
+    "metrics._ranking": {"codes", "metrics._histogram"},
+    "neighbors": {"codes"},
+}
+LEVEL_2 = {"base": LEVEL_0 | set(LEVEL_1)}
+BELOW_HASHERS = LEVEL_0 | set(LEVEL_1) | {"base"}
+MAY_IMPORT = {**{module: set() for module in LEVEL_0}, **LEVEL_1, **LEVEL_2}
+
+# Third-party packages with one place each.
+PLACES = {
+    "torch": lambda module: module.startswith("deep."),
+    "torchvision": lambda module: module.startswith("deep."),
+    "timm": lambda module: module.startswith("deep."),
+    "matplotlib": lambda module: module == "metrics._plot",
+    "faiss": lambda module: module == "neighbors",
+}
+# Optional or slow to import, so only inside the function that needs them.
+INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss"}
+
+
+def read_sources():
+    """Source by module name without the leading `skhash.`; a package is its `__init__`."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8")
+        for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+SOURCES = read_sources()
+
+
+def imported_names(tree):
+    """Dotted names that the nodes of `tree` import, ``from a import b`` as ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def imported_at_top(tree):
+    """Dotted names imported when the module is, that is outside functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    pending, names = [tree], []
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += imported_names(node)
+        if not isinstance(node, functions):
+            pending += ast.iter_child_nodes(node)
+    return names
+
+
+def own_module(name, modules):
+    """The module of skhash that `name` is or comes from, a package as its `__init__`, or None."""
+    top, _, inner = name.partition(".")
+    if top != "skhash":
+        return None
+    for module in (inner, f"{inner}.__init__".removeprefix(".")):
+        if module in modules:
+            return module
+    return own_module(name.rpartition(".")[0], modules)
+
+
+def violations(module, sources):
+    """Sentences, one for each import of the module that breaks the table."""
+    tree = ast.parse(sources[module])
+    names = list(imported_names(tree))
+    yield from (f"{module} imports {name}, relatively" for name in names if name[0] == ".")
+    yield from (f"{module} imports {name}" for name in names if name.endswith(".*"))
+    for top in {name.split(".")[0] for name in names} & set(PLACES):
+        if not PLACES[top](module):
+            yield f"{module} imports {top}"
+    for top in {name.split(".")[0] for name in imported_at_top(tree)} & INSIDE_FUNCTIONS:
+        yield f"{module} imports {top} at its top"
+    for other in {own_module(name, sources) for name in names} - {module, None}:
+        if not allowed(module, other):
+            yield f"{module} imports {other}"
+
+
+def allowed(module, other):
+    if module.endswith("__init__"):
+        # A package shows what its own modules and packages define.
+        return other.startswith(module.removesuffix("__init__"))
+    # What a package shows is to be imported from the module that defines it.
+    return other in MAY_IMPORT.get(module, BELOW_HASHERS)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_keep_to_the_table(module):
+    assert list(violations(module, SOURCES)) == []
+
+
+def test_table_names_modules_that_exist():
+    assert set(SOURCES) >= BELOW_HASHERS
+    assert set(SOURCES) >= {"_lsh", "_itq", "deep._hasher", "metrics._scorer"}
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "expected"),
+    [
+        ("codes", "from skhash import datasets", "imports datasets"),
+        ("codes", "import skhash.neighbors", "imports neighbors"),
+        ("codes", "def f():\n    from skhash.base import BaseHasher", "imports base"),
+        ("deep.losses", "from skhash.deep import networks", "imports deep.networks"),
+        ("deep.losses", "from skhash.codes import pack_codes", "imports codes"),
+        ("deep.sampling", "from skhash.deep._inputs import x", "imports deep._inputs"),
+        ("metrics._histogram", "import skhash.metrics._ranking", "imports metrics._ranking"),
+        ("neighbors", "from skhash.metrics._ranking import x", "imports metrics._ranking"),
+        ("neighbors", "from skhash.metrics import ndcg_score", "imports metrics.__init__"),
+        ("base", "from skhash.metrics._scorer import x", "imports metrics._scorer"),
+        ("base", "from skhash._lsh import LSHHasher", "imports _lsh"),
+        ("base", "from skhash import LSHHasher", "imports __init__"),
+        ("_lsh", "from skhash._itq import ITQHasher", "imports _itq"),
+        ("_itq", "from skhash import _lsh", "imports _lsh"),
+        ("deep._hasher", "from skhash._lsh import LSHHasher", "imports _lsh"),
+        ("metrics._scorer", "from skhash import metrics", "imports metrics.__init__"),
+        ("metrics.__init__", "from skhash._lsh import LSHHasher", "imports _lsh"),
+        ("base", "import torch", "imports torch"),
+        ("_lsh", "def f():\n    from torch import nn", "imports torch"),
+        ("datasets", "import torchvision.io", "imports torchvision"),
+        ("metrics._ranking", "def f():\n    import matplotlib.pyplot", "imports matplotlib"),
+        ("metrics._plot", "import matplotlib.pyplot as plt", "imports matplotlib at its top"),
+        ("metrics._ranking", "def f():\n    import faiss", "imports faiss"),
+        ("neighbors", "import faiss", "imports faiss at its top"),
+        ("neighbors", "try:\n    import faiss\nexcept ImportError:\n    pass", "faiss at its top"),
+        ("deep.networks", "class A:\n    import timm", "imports timm at its top"),
+        ("base", "from numpy import *", "imports numpy.*"),
+        ("_lsh", "from skhash.codes import *", "imports skhash.codes.*"),
+        ("base", "from . import codes", "relatively"),
+    ],
+)
+def test_table_forbids(module, line, expected):
+    (found,) = violations(module, {**SOURCES, module: line})
+    assert found.startswith(module)
+    assert found.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("metrics._ranking", "from skhash.metrics._histogram import hamming_histogram"),
+        ("neighbors", "def f():\n    import faiss"),
+        ("neighbors", "from skhash import codes"),
+        ("_lsh", "import skhash.codes, skhash.base"),
+        ("metrics._plot", "class A:\n    def plot(self):\n        import matplotlib.pyplot"),
+        ("metrics._plot", "from skhash.base import BaseHasher"),
+        ("_new", "from skhash.codes import pack_codes\nfrom skhash.base import BaseHasher"),
+        ("deep._new", "import torch\nfrom skhash.deep.losses import ranking_loss"),
+        ("deep.networks", "import torchvision\ndef f():\n    import timm"),
+        ("__init__", "from skhash._lsh import LSHHasher"),
+    ],
+)
+def test_table_allows(module, line):
+    assert list(violations(module, {**SOURCES, module: line})) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_says_what_it_is(module):
+    docstring = ast.get_docstring(ast.parse(SOURCES[module]))
+    assert docstring
+    assert docstring.splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if "__all__" in SOURCES[name]])
+def test_all_is_sorted(module):
+    for node in ast.parse(SOURCES[module]).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names = ast.literal_eval(node.value)
+            assert names == sorted(set(names))
+
+
+def test_public_names(monkeypatch):
+    # In place of the module that imports torch; that it is imported at all is what counts.
+    deep = SimpleNamespace(DeepRankingHasher=object())
+    monkeypatch.setitem(sys.modules, "skhash.deep._hasher", deep)
+    assert skhash.DeepRankingHasher is deep.DeepRankingHasher
+    assert skhash.__all__ == sorted(skhash.__all__)
+    assert dir(skhash) == skhash.__all__
+    assert all(hasattr(skhash, name) for name in skhash.__all__)
+    with pytest.raises(AttributeError, match="module 'skhash' has no attribute 'PCAHasher'"):
+        skhash.PCAHasher  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'PCAHasher'"):
+        exec("from skhash import PCAHasher")
+
+
+def run_python(code):
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_takes_neither_torch_nor_matplotlib():
+    late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas")
+    shallow = "import skhash.base, skhash.codes, skhash.datasets, skhash.metrics, skhash.neighbors"
+    printed = run_python(f"import sys, skhash; {shallow}\nprint({{*{late}}} & {{*sys.modules}})")
+    assert printed.strip() == "set()"

@@ -1,0 +1,78 @@
+"""Batches and lists: partitions, determinism, and a naive construction."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skhash.deep.sampling import epoch_batches, in_batch_lists
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_samples=st.integers(1, 300),
+    batch_size=st.integers(2, 64),
+    seed=st.integers(0, 2**31 - 2),
+    epoch=st.integers(0, 50),
+)
+def test_batches_are_a_partition_into_nearly_equal_sizes(n_samples, batch_size, seed, epoch):
+    batches = epoch_batches(n_samples, batch_size, seed=seed, epoch=epoch)
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) - min(sizes) <= 1
+    # A batch of one has no lists, so in batches of 2 an odd sample makes a third.
+    odd = batch_size == 2 and n_samples % 2 == 1 and n_samples > 1
+    assert max(sizes) <= batch_size + odd
+    assert min(sizes) > 1 or n_samples == 1
+    # No fewer batches would do.
+    assert (len(batches) - 1) * batch_size < n_samples
+    rows = np.concatenate(batches)
+    assert rows.dtype == np.int64
+    assert np.array_equal(np.sort(rows), np.arange(n_samples))
+
+
+def test_batches_are_a_function_of_seed_and_epoch():
+    draw = lambda seed, epoch: np.concatenate(  # noqa: E731
+        epoch_batches(100, 32, seed=seed, epoch=epoch)
+    ).tolist()
+    keys = [(seed, epoch) for seed in range(3) for epoch in range(3)]
+    orders = [draw(*key) for key in keys]
+    assert orders == [draw(*key) for key in reversed(keys)][::-1]
+    # No two alike, (0, 1) and (1, 0) among them.
+    assert len({tuple(order) for order in orders}) == len(keys)
+
+
+def test_batches_are_random():
+    # Each sample is in the first of two batches about half of the time.
+    first = [epoch_batches(40, 20, seed=0, epoch=epoch)[0] for epoch in range(400)]
+    share = np.bincount(np.concatenate(first), minlength=40) / 400
+    assert np.abs(share - 0.5).max() < 5 * 0.5 / 20
+
+
+def test_global_generator_is_left_alone():
+    before = np.random.get_state()  # noqa: NPY002
+    epoch_batches(100, 32, seed=0, epoch=0)
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[2:] == after[2:]
+    assert np.array_equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+def test_lists_drop_the_diagonal(n, layout):
+    matrix = torch.arange(4 * n * n).reshape(2 * n, 2 * n)
+    matrix = {"rows": matrix[:n, :n].clone(), "columns": matrix[:n, :n].clone().T}.get(
+        layout, matrix[::2, ::2]
+    )
+    expected = [[matrix[i, j].item() for j in range(n) if j != i] for i in range(n)]
+    lists = in_batch_lists(matrix)
+    assert lists.shape == (n, n - 1)
+    assert lists.tolist() == expected
+
+
+def test_gradient_flows_to_all_but_the_diagonal():
+    matrix = torch.zeros(5, 5, requires_grad=True)
+    weights = torch.arange(1.0, 21).reshape(5, 4)
+    (in_batch_lists(matrix) * weights).sum().backward()
+    assert torch.equal(in_batch_lists(matrix.grad), weights)
+    assert not matrix.grad.diagonal().any()
