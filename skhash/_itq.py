@@ -73,7 +73,8 @@ class ITQHasher(_RotatedHasher):
         Mean of the training samples.
 
     quantization_errors_ : ndarray of shape (n_iter,)
-        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation.
+        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation, with
+        :math:`V` scaled to a root mean square of 1 (codes do not depend on its scale).
 
     n_iter_ : int
         Number of turns.
@@ -176,7 +177,8 @@ class CCAITQHasher(_RotatedHasher):
         Mean of the training samples.
 
     quantization_errors_ : ndarray of shape (n_iter,)
-        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation.
+        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation, with
+        :math:`V` scaled to a root mean square of 1 (codes do not depend on its scale).
 
     n_iter_ : int
         Number of turns.

@@ -1,27 +1,52 @@
 """Data sets of images with label sets, and their split for retrieval."""
 
 import io
+import math
 import os
+import tempfile
+import zipfile
+import zlib
 from itertools import pairwise
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.datasets import get_data_home, load_digits
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _num_samples
 
 __all__ = ["fetch_mirflickr25k", "make_digit_scenes", "retrieval_split"]
 
 _N_MIRFLICKR = 25_000
+_MIRFLICKR_LABELS = (
+    "animals baby baby_r1 bird bird_r1 car car_r1 clouds clouds_r1 dog dog_r1 female female_r1 "
+    "flower flower_r1 food indoor lake male male_r1 night night_r1 people people_r1 plant_life "
+    "portrait portrait_r1 river river_r1 sea sea_r1 sky structures sunset transport tree tree_r1 "
+    "water"
+).split()
 _PACK_ARRAYS = ("image_id", "jpeg", "label_names", "labels", "offsets")
 _WHERE_TO_GET = (
     "Get mirflickr25k_v3b.zip (or mirflickr25k.zip) and mirflickr25k_annotations_v080.zip from "
     "https://press.liacs.nl/mirflickr/, unpack both into one folder and pass it as `path`, or "
     "name it in the environment variable SKHASH_MIRFLICKR25K."
 )
+_MIRFLICKR_DESCR = """MIRFLICKR-25K
+
+25,000 photographs from Flickr and 38 labels, several to a photograph: 24 concepts that may be
+visible ("potential" labels) and, for 14 of them, whether they are what the photograph is about
+("relevant" labels, suffix _r1). Each photograph is under a Creative Commons licence of its
+author's choice. https://press.liacs.nl/mirflickr/
+
+M. J. Huiskes, M. S. Lew, "The MIR Flickr retrieval evaluation", MIR 2008.
+"""
+_SCENES_DESCR = """Scenes of handwritten digits
+
+Small RGB images, each composed of a few handwritten digits at random places and in random
+colours. The labels of a scene are the set of digits it shows. The digits are scikit-learn's
+(sklearn.datasets.load_digits), from the UCI Machine Learning Repository.
+"""
 # Images decoded by one task, and written at once.
 _CHUNK_IMAGES = 500
 
@@ -29,7 +54,7 @@ _CHUNK_IMAGES = 500
 @validate_params(
     {
         "path": [str, os.PathLike, None],
-        "image_size": [Interval(Integral, 1, None, closed="left")],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "cache": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
     },
@@ -48,15 +73,18 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
         ``im25000.jpg`` and the annotation files, ``baby.txt`` and so on, at any depth), or a pack:
         an ``.npz`` file with the arrays `jpeg` (all files one after the other, uint8), `offsets`
         (25,001), `labels` (25,000 x 38), `label_names` and `image_id`. None means the value
-        of the environment variable SKHASH_MIRFLICKR25K, else the folder `mirflickr25k` in
-        scikit-learn's data home.
+        of the environment variable SKHASH_MIRFLICKR25K, else the first folder or ``.npz`` named
+        ``mirflickr25k*`` in the folder that the environment variable SKHASH_DATA names, or, where
+        that is not set, in scikit-learn's data home.
 
-    image_size : int, default=128
-        Whole images are resized to that many pixels a side.
+    image_size : int or None, default=128
+        Whole images are resized to that many pixels a side. None, for a folder only, decodes
+        nothing and gives the paths of the images.
 
     cache : str or path-like, default=None
         File (.npy) for the decoded images: written if it is absent, then memory-mapped
-        read-only. None decodes into memory: 1.2 GB at 128 pixels.
+        read-only. It is told from the cache of other images by its shape alone. None decodes
+        into memory: 1.2 GB at 128 pixels, growing with the square of `image_size`.
 
     n_jobs : int, default=None
         Number of threads that decode, see :class:`joblib.Parallel`.
@@ -64,9 +92,10 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        `images`, ndarray or memmap of shape (25000, image_size, image_size, 3), uint8;
-        `target`, indicator ndarray of shape (25000, 38), uint8; `target_names`, ndarray of 38
-        str, sorted; `image_id`, ndarray of shape (25000,), the numbers in the file names.
+        `images`, ndarray or memmap of shape (25000, image_size, image_size, 3), uint8, or
+        ndarray of 25,000 path strings if `image_size` is None; `target`, indicator ndarray of shape (25000, 38), uint8; `target_names`, ndarray of 38
+        str, sorted; `image_id`, ndarray of shape (25000,), the numbers in the file names;
+        `DESCR`, str.
 
     Raises
     ------
@@ -74,8 +103,9 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
         If there is nothing at `path`, or images or annotations lack. It says where to get them.
 
     ValueError
-        If a pack lacks arrays or is damaged, an image cannot be decoded, or the cache is of
-        another size.
+        If a pack lacks arrays or is damaged, an annotation file is not a list of image numbers,
+        an image cannot be decoded, the cache is damaged or of another size, or `image_size` is
+        None for a pack or with a cache.
 
     References
     ----------
@@ -89,17 +119,31 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
     ((25000, 128, 128, 3), (25000, 38))
     """
     path = _mirflickr_path(path)
-    read = _read_folder if path.is_dir() else _read_pack
-    data = read(path)
-    data.images = _decoded_images(data.pop("files"), data.image_id, image_size, cache, n_jobs)
+    is_folder = path.is_dir()
+    if image_size is None and (cache is not None or not is_folder):
+        raise ValueError(
+            "image_size should be an int with a pack or a cache; image_size=None gives the paths "
+            f"of the images in a folder, got path={str(path)!r}, cache={cache!r}."
+        )
+    data = _read_folder(path) if is_folder else _read_pack(path)
+    files = data.pop("files")
+    if image_size is None:
+        data.images = np.array([str(file) for file in files])
+    else:
+        data.images = _decoded_images(files, data.image_id, image_size, cache, n_jobs)
+    data.DESCR = _MIRFLICKR_DESCR
     return data
 
 
 def _mirflickr_path(path):
     """Return where the data set is, or raise saying where to get it."""
-    if path is None:
-        path = os.environ.get("SKHASH_MIRFLICKR25K") or Path(get_data_home()) / "mirflickr25k"
-    path = Path(path)
+    path = path if path is not None else os.environ.get("SKHASH_MIRFLICKR25K")
+    if path:
+        path = Path(path)
+    else:
+        home = Path(os.environ.get("SKHASH_DATA") or get_data_home())
+        found = sorted(f for f in home.glob("mirflickr25k*") if f.is_dir() or f.suffix == ".npz")
+        path = found[0] if found else home / "mirflickr25k"
     if not path.exists():
         raise FileNotFoundError(f"MIRFLICKR-25K is not at {path}. {_WHERE_TO_GET}")
     return path
@@ -107,33 +151,58 @@ def _mirflickr_path(path):
 
 def _read_pack(path):
     """Read a pack; `files` are views of the encoded images."""
-    try:
-        with np.load(path, allow_pickle=False) as pack:
-            arrays = {name: pack[name] for name in _PACK_ARRAYS if name in pack}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not a readable .npz pack of MIRFLICKR-25K.") from error
-    missing = sorted(set(_PACK_ARRAYS) - set(arrays))
-    if missing:
-        raise ValueError(
-            f"{path} should hold the arrays {', '.join(_PACK_ARRAYS)}; {', '.join(missing)} lack."
-        )
-    offsets, labels, ids = arrays["offsets"], arrays["labels"], arrays["image_id"]
-    if not len(offsets) - 1 == len(labels) == len(ids) or offsets[-1] != len(arrays["jpeg"]):
-        raise ValueError(
-            f"{path} is damaged: {len(offsets)} offsets up to {offsets[-1]}, {len(labels)} rows "
-            f"of labels, {len(ids)} image numbers, {len(arrays['jpeg'])} bytes."
-        )
+    arrays = _load_npz(path, _PACK_ARRAYS)
+    _check_pack(path, **arrays)
     return Bunch(
-        files=[arrays["jpeg"][start:stop] for start, stop in pairwise(offsets)],
-        target=labels.astype(np.uint8),
+        files=[arrays["jpeg"][start:stop] for start, stop in pairwise(arrays["offsets"])],
+        target=arrays["labels"].astype(np.uint8),
         target_names=arrays["label_names"],
-        image_id=ids,
+        image_id=arrays["image_id"],
     )
+
+
+def _load_npz(path, names):
+    """Return the named arrays of an .npz file, or raise saying what it holds instead."""
+    unreadable = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+    try:
+        # numpy.load would take any kind of file, and a .npy file is no mapping.
+        with np.lib.npyio.NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as pack:
+            held = pack.files
+            arrays = {name: pack[name] for name in names if name in held}
+    except unreadable as error:
+        raise ValueError(f"{path} is not a readable .npz pack of MIRFLICKR-25K.") from error
+    if missing := sorted(set(names) - set(arrays)):
+        some = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+        raise ValueError(
+            f"{path} should hold the arrays {', '.join(names)}; {', '.join(missing)} lack, "
+            f"got {some or 'none'}. An official archive is to be unpacked first."
+        )
+    return arrays
+
+
+def _check_pack(path, *, image_id, jpeg, label_names, labels, offsets):
+    """Raise if the arrays of a pack do not fit together."""
+    n_images = len(image_id)
+    if (
+        offsets.shape != (n_images + 1,)
+        or labels.shape != (n_images, len(label_names))
+        or offsets[0] != 0
+        or offsets[-1] != len(jpeg)
+        or (np.diff(offsets) <= 0).any()
+    ):
+        raise ValueError(
+            f"{path} is damaged: the offsets should be {n_images + 1} rising numbers from 0 to "
+            f"{len(jpeg)} and the labels of shape ({n_images}, {len(label_names)}), for "
+            f"{n_images} image numbers, {len(jpeg)} bytes and {len(label_names)} label names; got "
+            f"offsets of shape {offsets.shape} and labels of shape {labels.shape}."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"{path} is damaged: labels should hold only 0 and 1.")
 
 
 def _read_folder(folder):
     """Read the official layout; `files` are paths."""
-    images = {int(f.stem[2:]): f for f in folder.rglob("im*.jpg") if f.stem[2:].isdigit()}
+    images = {int(f.stem[2:]): f for f in folder.rglob("im*.jpg") if f.stem[2:].isdecimal()}
     ids = np.arange(1, _N_MIRFLICKR + 1)
     missing = [i for i in ids if i not in images]
     if missing:
@@ -141,23 +210,36 @@ def _read_folder(folder):
             f"{folder} should hold im1.jpg to im{_N_MIRFLICKR}.jpg, got {len(images)} images "
             f"(im{missing[0]}.jpg lacks). {_WHERE_TO_GET}"
         )
-    annotations = {f.stem: f for f in folder.rglob("*.txt") if _is_annotation(f)}
-    if not annotations:
-        raise FileNotFoundError(
-            f"{folder} holds the images, but no annotation files such as baby.txt. {_WHERE_TO_GET}"
-        )
-    names = np.array(sorted(annotations))
-    target = np.zeros((len(ids), len(names)), np.uint8)
-    for column, name in enumerate(names):
-        numbers = np.loadtxt(annotations[name], dtype=np.int64, ndmin=1)
-        target[numbers - 1, column] = 1
+    target = np.zeros((len(ids), len(_MIRFLICKR_LABELS)), np.uint8)
+    for column, file in enumerate(_annotation_files(folder)):
+        target[_read_annotation(file) - 1, column] = 1
+    names = np.array(_MIRFLICKR_LABELS)
     return Bunch(files=[images[i] for i in ids], target=target, target_names=names, image_id=ids)
 
 
-def _is_annotation(file):
-    """Whether a text file lists image numbers, as annotations do and readme, tags, EXIF do not."""
-    with file.open(errors="replace") as lines:
-        return next(lines, "").strip().isdigit()
+def _annotation_files(folder):
+    """Return the files of the labels, in their order."""
+    # By name: the image archive holds a text file of tags for every image, and readmes.
+    texts = {f.stem: f for f in folder.rglob("*.txt")}
+    missing = [name for name in _MIRFLICKR_LABELS if name not in texts]
+    if missing:
+        n_labels = len(_MIRFLICKR_LABELS)
+        raise FileNotFoundError(
+            f"{folder} holds the images, but should hold {n_labels} annotation files, got "
+            f"{n_labels - len(missing)} ({missing[0]}.txt lacks). {_WHERE_TO_GET}"
+        )
+    return [texts[name] for name in _MIRFLICKR_LABELS]
+
+
+def _read_annotation(file):
+    """Return the image numbers that an annotation file lists."""
+    lines = file.read_text(errors="replace").split()
+    wrong = [n for n in lines if not (n.isdecimal() and 1 <= int(n) <= _N_MIRFLICKR)]
+    if wrong:
+        raise ValueError(
+            f"{file} should list image numbers from 1 to {_N_MIRFLICKR}, got {wrong[0]!r}."
+        )
+    return np.array(lines, dtype=np.int64)
 
 
 def _decoded_images(files, ids, size, cache, n_jobs):
@@ -169,19 +251,34 @@ def _decoded_images(files, ids, size, cache, n_jobs):
         return images
     cache = Path(cache)
     if not cache.exists():
-        # Under its own name only once it is whole.
-        partial = cache.with_suffix(".part")
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        _decode_all(files, ids, images, n_jobs)
-        images.flush()
-        partial.replace(cache)
-    images = np.load(cache, mmap_mode="r")
+        _write_cache(cache, files, ids, shape, n_jobs)
+    try:
+        # numpy.load would take what is no .npy file for a pickle.
+        images = np.lib.format.open_memmap(cache, mode="r")
+    except ValueError as error:
+        raise ValueError(
+            f"The cache {cache} is not a whole .npy file. Delete it or name another."
+        ) from error
     if images.shape != shape or images.dtype != np.uint8:
         raise ValueError(
             f"The cache {cache} should hold uint8 images of shape {shape}, got {images.dtype} of "
             f"shape {images.shape}. Delete it or name another."
         )
     return images
+
+
+def _write_cache(cache, files, ids, shape, n_jobs):
+    """Decode the images into the file `cache`."""
+    # A folder of its own, so that two processes do not write into one file; beside the cache, so
+    # that renaming is atomic. Its own name the file gets only once it is whole.
+    with tempfile.TemporaryDirectory(dir=cache.parent, prefix=f"{cache.name}.") as folder:
+        partial = Path(folder) / "partial.npy"
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        _decode_all(files, ids, images, n_jobs)
+        images.flush()
+        # Windows renames no file that is mapped.
+        del images
+        partial.replace(cache)
 
 
 def _decode_all(files, ids, images, n_jobs):
@@ -217,13 +314,20 @@ def _decode(file, image_id, size):
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "image_size": [Interval(Integral, 16, None, closed="left")],
         "max_digits": [Interval(Integral, 1, 10, closed="both")],
+        "subset": [StrOptions({"all", "train", "test"})],
         "return_X_y": ["boolean"],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
 def make_digit_scenes(
-    n_samples=3000, *, image_size=32, max_digits=4, return_X_y=False, random_state=None
+    n_samples=3000,
+    *,
+    image_size=32,
+    max_digits=4,
+    subset="all",
+    return_X_y=False,
+    random_state=None,
 ):
     """Compose scenes of handwritten digits, with the set of digits shown as labels.
 
@@ -242,6 +346,10 @@ def make_digit_scenes(
     max_digits : int, default=4
         Most digits in a scene; how many it shows is drawn uniformly.
 
+    subset : {"all", "train", "test"}, default="all"
+        Handwritten digits to draw from: all 1,797, or the first ("train") or the second ("test")
+        half of each class. The halves share no digit.
+
     return_X_y : bool, default=False
         Return ``(images, target)`` instead of a Bunch.
 
@@ -252,12 +360,15 @@ def make_digit_scenes(
     -------
     data : :class:`~sklearn.utils.Bunch`
         `images`, ndarray of shape (n_samples, image_size, image_size, 3), uint8;
-        `target`, indicator ndarray of shape (n_samples, 10), uint8; `target_names`, the digits.
+        `target`, indicator ndarray of shape (n_samples, 10), uint8; `target_names`, the digits;
+        `DESCR`, str.
 
     Notes
     -----
-    Scenes share the 1,797 digits: one may be in several scenes, each time at another place and in
-    another colour.
+    A handwritten digit may be in several scenes, each time at another place and in another
+    colour. So if scenes of one call are split, queries show digits that training scenes show too.
+    For scenes of unseen digits make the ones with ``subset="train"``, the others with
+    ``subset="test"``.
 
     Examples
     --------
@@ -268,7 +379,7 @@ def make_digit_scenes(
     """
     rng = check_random_state(random_state)
     digits = load_digits()
-    of_class = [np.flatnonzero(digits.target == label) for label in range(10)]
+    of_class = _digits_of_class(digits.target, subset)
     ink = digits.images.astype(np.float32) / 16
     images = rng.normal(30, 12, (n_samples, image_size, image_size, 3)).astype(np.float32)
     target = np.zeros((n_samples, 10), np.uint8)
@@ -279,7 +390,18 @@ def make_digit_scenes(
     images = images.clip(0, 255).astype(np.uint8)
     if return_X_y:
         return images, target
-    return Bunch(images=images, target=target, target_names=digits.target_names)
+    return Bunch(
+        images=images, target=target, target_names=digits.target_names, DESCR=_SCENES_DESCR
+    )
+
+
+def _digits_of_class(classes, subset):
+    """Return the row numbers of a subset of the digits, an array for each class."""
+    of_class = [np.flatnonzero(classes == label) for label in range(10)]
+    if subset == "all":
+        return of_class
+    # Neighbouring rows are often by one writer; halves share fewer writers than alternate rows.
+    return [np.array_split(rows, 2)[subset == "test"] for rows in of_class]
 
 
 def _draw(scene, ink, rng):
@@ -295,7 +417,10 @@ def _draw(scene, ink, rng):
 @validate_params(
     {
         "n_samples": [Interval(Integral, 2, None, closed="left"), "array-like", "sparse matrix"],
-        "n_queries": [Interval(Integral, 1, None, closed="left")],
+        "n_queries": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
         "n_train": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
     },
@@ -309,8 +434,9 @@ def retrieval_split(n_samples, *, n_queries, n_train=None, random_state=None):
     n_samples : int or array-like of shape (n_samples, ...)
         Number of samples, or the samples or labels themselves.
 
-    n_queries : int
-        Number of queries, drawn at random. The rest is the database.
+    n_queries : int or float
+        Number of queries, drawn at random, or, as a float between 0 and 1, their share of the
+        samples, rounded up. The rest is the database.
 
     n_train : int, default=None
         Number of training samples, drawn at random from the database; None takes all of it.
@@ -336,6 +462,8 @@ def retrieval_split(n_samples, *, n_queries, n_train=None, random_state=None):
     (10, 90, 50)
     """
     n_samples = n_samples if isinstance(n_samples, Integral) else _num_samples(n_samples)
+    if not isinstance(n_queries, Integral):
+        n_queries = math.ceil(n_queries * n_samples)
     if n_queries >= n_samples:
         raise ValueError(
             "n_queries should be less than n_samples, so that a database is left; got "

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -564,6 +565,12 @@ def test_error_on_labels_to_score(data):
     ]:
         with pytest.raises(ValueError, match=message):
             hasher.score(X, labels)
+    # Scored in batches of one query, surplus labels would otherwise never be seen.
+    with (
+        sklearn.config_context(working_memory=0),
+        pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[59, 60\]"),
+    ):
+        hasher.score(X[1:], Y)
     with pytest.raises(ValueError, match=r"1D class labels, as in fit, got .* \(60, 4\)"):
         hasher.fit(X, y).score(X, Y)
 

@@ -1,15 +1,26 @@
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import validate_data
 
 from skhash import CCAITQHasher, DeepRankingHasher, ITQHasher, LSHHasher
+from skhash.neighbors import HammingNeighbors
 
-HASHERS = [
+
+class ThresholdedNeighbors(HammingNeighbors):
+    """The checks feed floats, which HammingNeighbors refuses: they are no codes."""
+
+    def fit(self, X, Y=None):
+        return super().fit(validate_data(self, X) > 0, Y)
+
+
+ESTIMATORS = [
     LSHHasher(n_bits=4),
     ITQHasher(n_bits=2),
     CCAITQHasher(n_bits=1),
     DeepRankingHasher(n_bits=4, hidden_size=8, max_epochs=2, batch_size=16, device="cpu"),
+    ThresholdedNeighbors(n_neighbors=2),
 ]
 
 
-@parametrize_with_checks(HASHERS)
+@parametrize_with_checks(ESTIMATORS)
 def test_estimator(estimator, check):
     check(estimator)

@@ -40,6 +40,15 @@ def test_equals_naive_sort(n_bits, n_neighbors):
     assert_array_equal(search.kneighbors(queries, return_distance=False), expected_indices)
 
 
+@pytest.mark.parametrize("n_neighbors", [400, 1000])
+def test_equals_naive_sort_of_many(n_neighbors):
+    # Short rows numpy sorts whole where it is asked for a partition.
+    queries, database = make_codes(2, 20), make_codes(1000, 20, seed=1)
+    found = HammingNeighbors(n_neighbors).fit(database).kneighbors(queries)
+    for got, expected in zip(found, naive_kneighbors(queries, database, n_neighbors), strict=True):
+        assert_array_equal(got, expected)
+
+
 def test_ties_come_in_database_order():
     # One far code among equal ones: every tie, also the one that the cut splits, is by index.
     database = np.zeros((30, 4), np.uint8)

@@ -86,6 +86,18 @@ def test_dropout_spares_what_the_hash_layer_reads_of_fca():
     assert not torch.equal(head(x), head(x))
 
 
+@pytest.mark.parametrize("layer", ["fcb", "hash"])
+def test_dropout_at_input_and_output_of_fcb(layer):
+    head, seen = TwoTapHead(6, 3, hidden_size=1000, dropout=0.25), []
+    with torch.no_grad():
+        head.fca.bias.fill_(100)  # no unit is 0 unless dropped
+        head.fcb.weight.abs_()
+    getattr(head, layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    head(torch.randn(7, 6))
+    dropped = (seen[0][:, -1000:] == 0).float().mean().item()
+    assert dropped == pytest.approx(0.25, abs=0.03)
+
+
 def test_head_starts_away_from_zero_codes():
     projection = TwoTapHead(200, 48, hidden_size=300, dropout=0.0)(torch.randn(100, 200))
     assert 0.5 < projection.std() < 3
@@ -252,6 +264,11 @@ def test_alexnet_computes_what_torchvision_computes(pretrained):
         b = model.classifier[3:6](a)
     hook.remove()
     torch.testing.assert_close(seen[0], torch.cat([a, b], dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_alexnet_pools_images_of_other_sizes_to_the_same_features():
+    network = build_network("alexnet", 8, input_shape=(3, 100, 64), hidden_size=16)
+    assert network.features(torch.zeros(2, 3, 100, 64)).shape == (2, 256 * 6 * 6)
 
 
 def test_alexnet_weights_may_be_a_name(pretrained, monkeypatch):

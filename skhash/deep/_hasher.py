@@ -262,7 +262,7 @@ class DeepRankingHasher(BaseHasher):
         kind = input_kind(X)
         if reset:
             self._input_kind = kind
-        elif kind != self._input_kind:
+        elif (kind == "features") != (self._input_kind == "features"):
             raise ValueError(f"X should be {self._input_kind}, as in fit, got {kind}.")
         if kind == "features":
             return FeatureRows(super()._validate_X(X, reset=reset))
@@ -430,9 +430,14 @@ class DeepRankingHasher(BaseHasher):
         return images
 
     def _project(self, X):
-        device = _resolve_device(self.device)
-        network = self.network_.to(device)
-        return self._run(network, X)
+        projection = self._run(self.network_.to(_resolve_device(self.device)), X)
+        # The loss is taken before each step: the last one may be the one that went astray.
+        if not np.isfinite(projection).all():
+            raise ValueError(
+                "Training diverged: the projection is not finite. A smaller learning_rate than "
+                f"{self.learning_rate} would do."
+            )
+        return projection
 
     @torch.inference_mode()
     def _run(self, forward, source):
@@ -485,15 +490,19 @@ def _resolve_device(name):
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise ValueError(
-            f"device should be 'auto' or the name of a torch device, got {name!r}."
-        ) from error
+            "device should be 'auto' or one of torch's CPU, CUDA or MPS devices, such as 'cpu' or "
+            f"'cuda:1'; got {name!r}."
+        )
     absent = {
+        "cpu": False,
         "cuda": (device.index or 0) >= torch.cuda.device_count(),
         "mps": not torch.backends.mps.is_available(),
     }
-    if absent.get(device.type, False):
+    if absent[device.type]:
         raise ValueError(
             f"device={name!r} was asked for, but torch finds no such device here; "
             "'auto' takes what there is, 'cpu' always works."

@@ -450,8 +450,9 @@ def _check_indicator(labels, name):
 def _check_bits(array, name, hint):
     """Return an array of 0 and 1 as booleans, or raise."""
     bits = array == 1
-    if not (bits | (array == 0)).all():
-        raise ValueError(f"{name} must hold only 0 and 1; got other values. {hint}")
+    if not (is_bit := bits | (array == 0)).all():
+        other = array[~is_bit][:1].tolist()
+        raise ValueError(f"{name} must hold only 0 and 1, got {other[0]!r}. {hint}")
     return bits.astype(bool, copy=False)
 
 
