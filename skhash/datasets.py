@@ -20,17 +20,24 @@ from sklearn.utils.validation import _num_samples
 __all__ = ["fetch_mirflickr25k", "make_digit_scenes", "retrieval_split"]
 
 _N_MIRFLICKR = 25_000
-_MIRFLICKR_LABELS = (
-    "animals baby baby_r1 bird bird_r1 car car_r1 clouds clouds_r1 dog dog_r1 female female_r1 "
-    "flower flower_r1 food indoor lake male male_r1 night night_r1 people people_r1 plant_life "
-    "portrait portrait_r1 river river_r1 sea sea_r1 sky structures sunset transport tree tree_r1 "
-    "water"
-).split()
+# fmt: off
+_POTENTIAL_LABELS = [
+    "animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor",
+    "lake", "male", "night", "people", "plant_life", "portrait", "river", "sea", "sky",
+    "structures", "sunset", "transport", "tree", "water",
+]
+_RELEVANT_LABELS = [
+    "baby_r1", "bird_r1", "car_r1", "clouds_r1", "dog_r1", "female_r1", "flower_r1", "male_r1",
+    "night_r1", "people_r1", "portrait_r1", "river_r1", "sea_r1", "tree_r1",
+]
+# fmt: on
+_MIRFLICKR_LABELS = sorted(_POTENTIAL_LABELS + _RELEVANT_LABELS)
 _PACK_ARRAYS = ("image_id", "jpeg", "label_names", "labels", "offsets")
 _WHERE_TO_GET = (
     "Get mirflickr25k_v3b.zip (or mirflickr25k.zip) and mirflickr25k_annotations_v080.zip from "
     "https://press.liacs.nl/mirflickr/, unpack both into one folder and pass it as `path`, or "
-    "name it in the environment variable SKHASH_MIRFLICKR25K."
+    "call it mirflickr25k and name the folder that holds it in the environment variable "
+    "SKHASH_DATA."
 )
 _MIRFLICKR_DESCR = """MIRFLICKR-25K
 
@@ -72,10 +79,9 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
         Either the folder into which the official archives were unpacked (``im1.jpg`` to
         ``im25000.jpg`` and the annotation files, ``baby.txt`` and so on, at any depth), or a pack:
         an ``.npz`` file with the arrays `jpeg` (all files one after the other, uint8), `offsets`
-        (25,001), `labels` (25,000 x 38), `label_names` and `image_id`. None means the value
-        of the environment variable SKHASH_MIRFLICKR25K, else the first folder or ``.npz`` named
-        ``mirflickr25k*`` in the folder that the environment variable SKHASH_DATA names, or, where
-        that is not set, in scikit-learn's data home.
+        (25,001), `labels` (25,000 x 38), `label_names` and `image_id`. None means the first
+        folder or ``.npz`` named ``mirflickr25k*`` in the folder that the environment variable
+        SKHASH_DATA names, or, where that is not set, in scikit-learn's data home.
 
     image_size : int or None, default=128
         Whole images are resized to that many pixels a side. None, for a folder only, decodes
@@ -93,9 +99,9 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
     -------
     data : :class:`~sklearn.utils.Bunch`
         `images`, ndarray or memmap of shape (25000, image_size, image_size, 3), uint8, or
-        ndarray of 25,000 path strings if `image_size` is None; `target`, indicator ndarray of shape (25000, 38), uint8; `target_names`, ndarray of 38
-        str, sorted; `image_id`, ndarray of shape (25000,), the numbers in the file names;
-        `DESCR`, str.
+        ndarray of 25,000 path strings if `image_size` is None; `target`, indicator ndarray of
+        shape (25000, 38), uint8; `target_names`, ndarray of 38 str, sorted; `image_id`, ndarray
+        of shape (25000,), the numbers in the file names; `DESCR`, str.
 
     Raises
     ------
@@ -137,8 +143,7 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
 
 def _mirflickr_path(path):
     """Return where the data set is, or raise saying where to get it."""
-    path = path if path is not None else os.environ.get("SKHASH_MIRFLICKR25K")
-    if path:
+    if path is not None:
         path = Path(path)
     else:
         home = Path(os.environ.get("SKHASH_DATA") or get_data_home())
@@ -163,10 +168,11 @@ def _read_pack(path):
 
 def _load_npz(path, names):
     """Return the named arrays of an .npz file, or raise saying what it holds instead."""
-    unreadable = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+    # A .npy file loads too, but as an array, which is no context manager: TypeError.
+    unreadable = (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
     try:
-        # numpy.load would take any kind of file, and a .npy file is no mapping.
-        with np.lib.npyio.NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as pack:
+        # numpy.load leaves a damaged file open that it has opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             held = pack.files
             arrays = {name: pack[name] for name in names if name in held}
     except unreadable as error:

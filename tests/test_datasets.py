@@ -1,5 +1,5 @@
-import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ def photographs():
 
 @pytest.fixture
 def labels():
-    return {"baby": [2, 4], "baby_r1": [4], "sea": [1, 2, 6]}
+    """Image numbers of each of the 38 labels; most labels have none."""
+    names = datasets._MIRFLICKR_LABELS
+    return {name: [] for name in names} | {"baby": [2, 4], "baby_r1": [4], "sea": [1, 2, 6]}
 
 
 @pytest.fixture
@@ -33,11 +35,13 @@ def folder(tmp_path, monkeypatch, photographs, labels):
     """The layout of the unpacked official archives, with few images."""
     monkeypatch.setattr(datasets, "_N_MIRFLICKR", N_IMAGES)
     root = tmp_path / "official"
-    (root / "mirflickr" / "meta").mkdir(parents=True)
+    (root / "mirflickr" / "meta" / "tags").mkdir(parents=True)
     (root / "annotations").mkdir()
     for number, image in enumerate(photographs, 1):
         image.save(root / "mirflickr" / f"im{number}.jpg", quality=95)
     (root / "mirflickr" / "meta" / "README.txt").write_text("How this was made\n")
+    # Tags are whatever people wrote: a year looks like an image number.
+    (root / "mirflickr" / "meta" / "tags" / "tags3.txt").write_text("2007\nparis\n")
     for name, numbers in labels.items():
         (root / "annotations" / f"{name}.txt").write_text("".join(f"{n}\r\n" for n in numbers))
     return root
@@ -49,7 +53,7 @@ def pack(tmp_path, folder, labels):
     files = [(folder / "mirflickr" / f"im{n}.jpg").read_bytes() for n in range(1, N_IMAGES + 1)]
     target = np.zeros((N_IMAGES, len(labels)), np.uint8)
     for column, numbers in enumerate(labels.values()):
-        target[np.array(numbers) - 1, column] = 1
+        target[[n - 1 for n in numbers], column] = 1
     arrays = {
         "jpeg": np.frombuffer(b"".join(files), np.uint8),
         "offsets": np.cumsum([0, *map(len, files)]),
@@ -69,9 +73,19 @@ def test_folder_and_pack_hold_the_same(folder, pack, labels):
     for name in from_folder:
         np.testing.assert_array_equal(from_folder[name], from_pack[name], err_msg=name)
     assert from_folder.target_names.tolist() == sorted(labels)
+    assert from_folder.target.shape == (N_IMAGES, 38)
+    assert "MIR 2008" in from_folder.DESCR
     assert [np.flatnonzero(column).tolist() for column in from_folder.target.T] == [
         [n - 1 for n in numbers] for numbers in labels.values()
     ]
+
+
+def test_label_names_are_those_of_the_official_files():
+    expected = """animals baby baby_r1 bird bird_r1 car car_r1 clouds clouds_r1 dog dog_r1 female
+        female_r1 flower flower_r1 food indoor lake male male_r1 night night_r1 people people_r1
+        plant_life portrait portrait_r1 river river_r1 sea sea_r1 sky structures sunset transport
+        tree tree_r1 water"""
+    assert expected.split() == datasets._MIRFLICKR_LABELS
 
 
 def test_images_are_resized_whole(folder, photographs):
@@ -99,7 +113,8 @@ def test_cache_is_written_once_and_mapped(folder, tmp_path, monkeypatch):
 
 
 def test_half_written_cache_is_not_used(folder, tmp_path, monkeypatch):
-    cache = tmp_path / "images.npy"
+    (tmp_path / "caches").mkdir()
+    cache = tmp_path / "caches" / "images.npy"
     decode = datasets._decode
 
     def failing(file, image_id, size):
@@ -111,30 +126,76 @@ def test_half_written_cache_is_not_used(folder, tmp_path, monkeypatch):
         patch.setattr(datasets, "_decode", failing)
         with pytest.raises(KeyboardInterrupt):
             fetch_mirflickr25k(folder, image_size=16, cache=cache)
-    assert not cache.exists()
+    # Neither a cache nor 1.2 GB of rubbish beside it.
+    assert list(cache.parent.iterdir()) == []
     images = fetch_mirflickr25k(folder, image_size=16, cache=cache).images
     assert images[3:].any(axis=(1, 2, 3)).all()
+    assert list(cache.parent.iterdir()) == [cache]
 
 
-def test_nothing_there_says_where_to_get_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("n_bytes", [0, 40, -1])
+def test_damaged_cache_is_named(folder, tmp_path, n_bytes):
+    cache = tmp_path / "images.npy"
+    np.save(cache, np.zeros((N_IMAGES, 16, 16, 3), np.uint8))
+    cache.write_bytes(cache.read_bytes()[:n_bytes])
+    with pytest.raises(ValueError, match=r"The cache .*images\.npy is not a whole \.npy file"):
+        fetch_mirflickr25k(folder, image_size=16, cache=cache)
+
+
+def test_no_image_size_gives_paths(folder):
+    paths = fetch_mirflickr25k(folder, image_size=None).images
+    assert paths.shape == (N_IMAGES,)
+    assert [path[-7:] for path in paths] == [f"im{n}.jpg" for n in range(1, N_IMAGES + 1)]
+    for path, image in zip(paths, fetch_mirflickr25k(folder, image_size=16).images, strict=True):
+        with Image.open(path) as file:
+            expected = np.asarray(file.resize((16, 16), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_no_image_size_needs_files(pack, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"image_size should be an int .*path='.*pack\.npz'"):
+        fetch_mirflickr25k(pack[0], image_size=None)
+    with pytest.raises(ValueError, match=r"image_size should be an int .*c\.npy"):
+        fetch_mirflickr25k(folder, image_size=None, cache=tmp_path / "c.npy")
+
+
+def test_nothing_there_says_where_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"not at .*nowhere.*https://press\.liacs\.nl"):
         fetch_mirflickr25k(tmp_path / "nowhere")
-    monkeypatch.setenv("SKHASH_MIRFLICKR25K", str(tmp_path / "named"))
-    with pytest.raises(FileNotFoundError, match="named"):
+
+
+@pytest.mark.parametrize("variable", ["SKHASH_DATA", "SCIKIT_LEARN_DATA"])
+def test_default_is_looked_for_in_the_data_home(pack, tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("SKHASH_DATA", raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "other"))
+    monkeypatch.setenv(variable, str(home))
+    (home / "mirflickr25k.zip").write_bytes(b"not unpacked")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(home / "mirflickr25k") + ". Get")):
         fetch_mirflickr25k()
-    monkeypatch.delenv("SKHASH_MIRFLICKR25K")
-    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "home"))
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "home"))):
-        fetch_mirflickr25k()
+    (home / "mirflickr25k_128.npz").write_bytes(pack[0].read_bytes())
+    np.testing.assert_array_equal(
+        fetch_mirflickr25k(image_size=16).target, pack[1]["labels"].astype(np.uint8)
+    )
 
 
 def test_incomplete_folder_is_named(folder):
-    for file in (folder / "annotations").iterdir():
-        file.unlink()
-    with pytest.raises(FileNotFoundError, match="no annotation files"):
+    (folder / "annotations" / "sea.txt").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"38 annotation files, got 37 \(sea\.txt lacks\).*https"
+    ):
         fetch_mirflickr25k(folder)
     (folder / "mirflickr" / "im3.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"got 5 images \(im3\.jpg lacks\)"):
+        fetch_mirflickr25k(folder)
+
+
+@pytest.mark.parametrize("line", ["0", "7", "-1", "1.5", "baby"])
+def test_annotation_that_is_none_is_named(folder, line):
+    (folder / "annotations" / "sea.txt").write_text(f"1\n{line}\n")
+    message = rf"sea\.txt should list image numbers from 1 to 6, got '{re.escape(line)}'"
+    with pytest.raises(ValueError, match=message):
         fetch_mirflickr25k(folder)
 
 
@@ -144,17 +205,59 @@ def test_image_that_is_none_is_named(folder):
         fetch_mirflickr25k(folder, image_size=16)
 
 
-def test_damaged_pack_is_refused(pack, tmp_path):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda a: {"jpeg": a["jpeg"][:-5]},
+        lambda a: {"offsets": a["offsets"][:-1]},
+        lambda a: {"offsets": a["offsets"][:0]},
+        lambda a: {"offsets": a["offsets"] + np.eye(1, N_IMAGES + 1, dtype=int)[0]},
+        lambda a: {"offsets": a["offsets"][[0, 2, 1, 3, 4, 5, 6]]},
+        lambda a: {"labels": a["labels"][:-1]},
+        lambda a: {"label_names": a["label_names"][:-1]},
+        lambda a: {"image_id": a["image_id"][:-1]},
+        lambda a: {"labels": a["labels"] * 2},
+    ],
+)
+def test_pack_of_arrays_that_do_not_fit_is_refused(pack, tmp_path, changed):
     _, arrays = pack
     path = tmp_path / "damaged.npz"
-    np.savez(path, **{k: v for k, v in arrays.items() if k != "labels"})
-    with pytest.raises(ValueError, match=r"should hold the arrays .*; labels lack"):
+    np.savez(path, **arrays | changed(arrays))
+    with pytest.raises(ValueError, match=r"damaged\.npz is damaged: .*should"):
+        fetch_mirflickr25k(path, image_size=16)
+
+
+def test_pack_that_lacks_arrays_is_refused(pack, tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, **{k: v for k, v in pack[1].items() if k != "labels"})
+    with pytest.raises(
+        ValueError, match=r"should hold the arrays .*; labels lack, got jpeg, offsets, label_names"
+    ):
         fetch_mirflickr25k(path)
-    np.savez(path, **arrays | {"jpeg": arrays["jpeg"][:-5]})
-    with pytest.raises(ValueError, match=r"is damaged: 7 offsets"):
+
+
+def test_archive_that_is_not_unpacked_is_refused(tmp_path):
+    path = tmp_path / "mirflickr25k.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1, 8):
+            archive.writestr(f"mirflickr/im{number}.jpg", b"")
+    with pytest.raises(
+        ValueError, match=r"got .*im5\.jpg, \.\.\.\. An official archive .*unpacked"
+    ):
         fetch_mirflickr25k(path)
-    path.write_bytes(b"PK no zip")
-    with pytest.raises(ValueError, match=r"not a readable \.npz pack"):
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "npy", "pickle"])
+def test_pack_that_is_none_is_refused(pack, tmp_path, kind):
+    whole = pack[0].read_bytes()
+    path = tmp_path / "damaged.npz"
+    path.write_bytes({"empty": b"", "text": b"PK no zip"}.get(kind, whole[: len(whole) // 2]))
+    if kind == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    if kind == "pickle":
+        np.savez(path, **pack[1] | {"labels": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match=r"damaged\.npz is not a readable \.npz pack"):
         fetch_mirflickr25k(path)
 
 
@@ -169,6 +272,35 @@ def test_scenes_are_what_the_docstring_says():
     )
     np.testing.assert_array_equal(images, scenes.images)
     np.testing.assert_array_equal(target, scenes.target)
+    assert scenes.target_names.tolist() == list(range(10))
+    assert "load_digits" in scenes.DESCR
+
+
+@pytest.mark.parametrize("kwargs", [{"max_digits": 11}, {"image_size": 15}, {"subset": "half"}])
+def test_scene_errors(kwargs):
+    (name,) = kwargs
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of make_digit_scenes must be"):
+        make_digit_scenes(5, **kwargs)
+
+
+def test_subsets_are_halves_of_each_class():
+    classes = load_digits().target
+    train, test = (datasets._digits_of_class(classes, subset) for subset in ("train", "test"))
+    for label, (first, second) in enumerate(zip(train, test, strict=True)):
+        assert abs(len(first) - len(second)) <= 1
+        np.testing.assert_array_equal(np.r_[first, second], np.flatnonzero(classes == label))
+
+
+@pytest.mark.parametrize("subset", ["train", "test"])
+def test_scenes_show_digits_of_their_subset(monkeypatch, subset):
+    digits = load_digits()
+    rows = np.concatenate(datasets._digits_of_class(digits.target, subset))
+    allowed = {ink.tobytes() for ink in digits.images[rows].astype(np.float32) / 16}
+    drawn = []
+    monkeypatch.setattr(datasets, "_draw", lambda _, ink, __: drawn.append(ink.tobytes()))
+    make_digit_scenes(300, subset=subset, random_state=0)
+    assert drawn
+    assert set(drawn) <= allowed
 
 
 def test_scenes_depend_on_the_seed_alone():
@@ -209,9 +341,23 @@ def test_split_is_random_and_reproducible():
     assert (first.train != first.database[:30]).any()
 
 
+@pytest.mark.parametrize(("share", "n_queries"), [(0.25, 3), (0.3, 3), (0.01, 1)])
+def test_split_by_share_rounds_up(share, n_queries):
+    by_share, by_number = (
+        retrieval_split(np.eye(10), n_queries=n, random_state=0) for n in (share, n_queries)
+    )
+    np.testing.assert_array_equal(by_share.query, by_number.query)
+    np.testing.assert_array_equal(by_share.database, by_number.database)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
+        (
+            {"n_queries": 0.95},
+            "n_queries should be less than n_samples.*n_queries=10, n_samples=10",
+        ),
+        ({"n_queries": 1.0}, "The 'n_queries' parameter of retrieval_split must be"),
         ({"n_queries": 10}, "n_queries should be less than n_samples.*n_queries=10, n_samples=10"),
         ({"n_queries": 4, "n_train": 7}, "n_train should be at most .*=6, got n_train=7"),
         ({"n_queries": 0}, "The 'n_queries' parameter of retrieval_split must be an int"),
@@ -220,12 +366,3 @@ def test_split_is_random_and_reproducible():
 def test_split_errors(kwargs, message):
     with pytest.raises(ValueError, match=message):
         retrieval_split(10, **kwargs)
-
-
-def test_encoded_bytes_are_decoded_as_files_are(folder):
-    path = folder / "mirflickr" / "im1.jpg"
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    assert io.BytesIO(encoded).read() == path.read_bytes()
-    np.testing.assert_array_equal(
-        datasets._decode(encoded, 1, (16, 16)), datasets._decode(path, 1, (16, 16))
-    )
