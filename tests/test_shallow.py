@@ -183,26 +183,26 @@ def test_error_on_more_bits_than_principal_components(shape, most):
 # CCA-ITQ: a direct solution of the generalised eigenproblem.
 
 
-def regularised_covariances(X, Y, reg):
+def regularised_covariances(X, Y, reg, reg_labels):
     """C_xx + rho_x I, C_xy and C_yy + rho_y I, as the documentation defines them."""
     X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
     xx, xy, yy = X.T @ X / len(X), X.T @ Y / len(X), Y.T @ Y / len(X)
-    for C in (xx, yy):
-        C += reg * C.diagonal().mean() * np.eye(len(C))
+    for C, rho in ((xx, reg), (yy, reg_labels)):
+        C += rho * C.diagonal().mean() * np.eye(len(C))
     return xx, xy, yy
 
 
-@pytest.mark.parametrize("reg", [1e-3, 0.1, 2.0])
+@pytest.mark.parametrize(("reg", "reg_labels"), [(1e-3, 0.2), (0.1, 1.0), (2.0, 1e-3)])
 @pytest.mark.parametrize("n_labels", [1, 3, 5])
-def test_correlations_equal_those_of_the_eigenproblem(reg, n_labels, data):
+def test_correlations_equal_those_of_the_eigenproblem(reg, reg_labels, n_labels, data):
     X, Y = data[0], data[1][:, :n_labels]
-    xx, xy, yy = regularised_covariances(X, Y, reg)
+    xx, xy, yy = regularised_covariances(X, Y, reg, reg_labels)
     squares, vectors = eigh(xy @ np.linalg.solve(yy, xy.T), xx)
     squares, vectors = squares[::-1][:n_labels], vectors[:, ::-1][:, :n_labels].T
-    hasher = CCAITQHasher(1, reg=reg, random_state=0).fit(X, Y)
+    hasher = CCAITQHasher(1, reg=reg, reg_labels=reg_labels, random_state=0).fit(X, Y)
     assert_allclose(hasher.correlations_, np.sqrt(squares), rtol=1e-8)
     assert np.all(hasher.correlations_ < 1)
-    directions, correlations = _canonical_directions(X - X.mean(axis=0), Y, reg)
+    directions, correlations = _canonical_directions(X - X.mean(axis=0), Y, reg, reg_labels)
     assert_array_equal(correlations, hasher.correlations_)
     signs = np.sign((directions * vectors).sum(axis=1))[:, None]
     assert_allclose(directions, signs * vectors, rtol=1e-6, atol=1e-8)
@@ -210,8 +210,8 @@ def test_correlations_equal_those_of_the_eigenproblem(reg, n_labels, data):
 
 def test_directions_are_orthonormal_in_the_regularised_covariance(data):
     X, Y = data
-    directions, _ = _canonical_directions(X - X.mean(axis=0), Y, 0.1)
-    xx, _, _ = regularised_covariances(X, Y, 0.1)
+    directions, _ = _canonical_directions(X - X.mean(axis=0), Y, 0.1, 1.0)
+    xx, _, _ = regularised_covariances(X, Y, 0.1, 1.0)
     assert_allclose(directions @ xx @ directions.T, np.eye(5), atol=1e-12)
 
 
@@ -219,10 +219,12 @@ def test_directions_are_orthonormal_in_the_regularised_covariance(data):
 def test_components_rotate_scaled_canonical_directions(n_bits, data):
     X, Y = data
     hasher = CCAITQHasher(n_bits, random_state=0).fit(X, Y)
-    directions, correlations = _canonical_directions(X - X.mean(axis=0), Y, hasher.reg)
+    directions, correlations = _canonical_directions(
+        X - X.mean(axis=0), Y, hasher.reg, hasher.reg_labels
+    )
     scaled = (directions * correlations[:, None])[:n_bits]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
-    xx, _, _ = regularised_covariances(X, Y, hasher.reg)
+    xx, _, _ = regularised_covariances(X, Y, hasher.reg, hasher.reg_labels)
     lengths = np.linalg.eigvalsh(hasher.components_ @ xx @ hasher.components_.T)
     assert_allclose(lengths, np.sort(correlations[:n_bits] ** 2), atol=1e-12)
 
@@ -252,7 +254,9 @@ def test_more_bits_than_directions_warn_once_and_work(data):
     assert hasher.components_.shape == (12, 7)
     assert np.linalg.matrix_rank(hasher.components_) == 5
     # Rows of the rotation are orthonormal: distances of projections are those of directions.
-    directions, correlations = _canonical_directions(X - X.mean(axis=0), Y, hasher.reg)
+    directions, correlations = _canonical_directions(
+        X - X.mean(axis=0), Y, hasher.reg, hasher.reg_labels
+    )
     scaled = directions * correlations[:, None]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
     assert np.all(np.diff(hasher.quantization_errors_) <= 1e-12)
@@ -326,7 +330,9 @@ def test_columns_that_do_not_vary_are_harmless(data):
     assert len(hasher.correlations_) == 5
 
 
-@pytest.mark.parametrize("param", [{"reg": 0}, {"reg": -1.0}, {"max_iter": 0}, {"tol": -0.1}])
+@pytest.mark.parametrize(
+    "param", [{"reg": 0}, {"reg": -1.0}, {"reg_labels": 0}, {"max_iter": 0}, {"tol": -0.1}]
+)
 def test_error_on_parameters(param, data):
     (name,) = param
     with pytest.raises(ValueError, match=f"The '{name}' parameter of CCAITQHasher must be a"):
