@@ -1,10 +1,20 @@
 """Learning to hash, the scikit-learn way."""
 
+from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
+from skhash._ksh import KSHHasher
 from skhash._lsh import LSHHasher
 from skhash._version import __version__
 
-__all__ = ["CCAITQHasher", "DeepRankingHasher", "ITQHasher", "LSHHasher", "__version__"]
+__all__ = [
+    "CCAITQHasher",
+    "DeepRankingHasher",
+    "HDMLHasher",
+    "ITQHasher",
+    "KSHHasher",
+    "LSHHasher",
+    "__version__",
+]
 
 
 def __getattr__(name):

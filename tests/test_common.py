@@ -1,7 +1,14 @@
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from skhash import CCAITQHasher, DeepRankingHasher, ITQHasher, LSHHasher
+from skhash import (
+    CCAITQHasher,
+    DeepRankingHasher,
+    HDMLHasher,
+    ITQHasher,
+    KSHHasher,
+    LSHHasher,
+)
 from skhash.neighbors import HammingNeighbors
 
 
@@ -16,6 +23,8 @@ ESTIMATORS = [
     LSHHasher(n_bits=4),
     ITQHasher(n_bits=2),
     CCAITQHasher(n_bits=1),
+    HDMLHasher(n_bits=2, max_epochs=3),
+    KSHHasher(n_bits=2, n_anchors=5),
     DeepRankingHasher(n_bits=4, hidden_size=8, max_epochs=2, batch_size=16, device="cpu"),
     ThresholdedNeighbors(n_neighbors=2),
 ]
