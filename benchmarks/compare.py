@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -84,7 +85,7 @@ def digit_scenes():
         batch_size=64,
         learning_rate=3e-3,
     )
-    methods = SHALLOW | {"DeepRanking": (deep, "images")}
+    methods = SHALLOW | {"Deep": (deep, "images")}
     return {"features": rows, "images": scenes.images}, scenes.target, 500, methods
 
 
@@ -105,8 +106,8 @@ def mirflickr25k(path, cache):
         backbone_learning_rate=1e-4,
     )
     methods = SHALLOW | {
-        "DeepRanking, features": (partial(DeepRankingHasher, max_epochs=10), "features"),
-        "DeepRanking, fine-tuned": (finetuned, "images"),
+        "Deep, features": (partial(DeepRankingHasher, max_epochs=10), "features"),
+        "Deep, fine-tuned": (finetuned, "images"),
     }
     return {"features": features, "images": data.images}, data.target, 2000, methods
 
@@ -182,20 +183,23 @@ def _mean_spread(values):
 
 def table_rows(summary):
     """Return the header and the rows of the table, as strings, by bits and then method."""
-    yield ["bits", "method", *METRICS, "fit, s"]
+    yield ["bits", "method", *METRICS, "fit s"]
     for (method, n_bits), cells in sorted(summary.items(), key=lambda item: item[0][1]):
-        scores = [f"{m:.3f} ± {s:.3f}" for m, s in (cells[name] for name in METRICS)]
+        # In 80 columns: no spaces, and no 0 before the point of a spread.
+        scores = [
+            f"{m:.3f}±{f'{s:.3f}'.removeprefix('0')}" for m, s in (cells[name] for name in METRICS)
+        ]
         yield [str(n_bits), method, *scores, f"{cells['fit_s'][0]:.1f}"]
 
 
 def print_table(summary, title, console):
     """Show the table in the terminal."""
     header, *rows = table_rows(summary)
-    table = Table(title=title, header_style="bold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 1 else "right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
-        table.add_row(*row, end_section=following is None or following[0] != row[0])
+        table.add_row(*row, end_section=following is not None and following[0] != row[0])
     console.print(table)
 
 

@@ -357,7 +357,7 @@ class Source:
         return rows.start
 
 
-@pytest.mark.parametrize("n_threads", [1, 3, 30])
+@pytest.mark.parametrize("n_threads", [0, 1, 3, 30])
 def test_prefetched_keeps_order(n_threads):
     source = Source(n_threads)
     assert list(prefetched(source, gen_batches(20, 1))) == list(range(20))
