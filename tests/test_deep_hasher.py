@@ -201,7 +201,7 @@ def test_projection_is_that_of_the_network(normalization):
     assert mean == [127.5 if normalization == "auto" else 100]
 
 
-@pytest.mark.parametrize("network", ["convnet", tiny_backbone, "timm:test_resnet"], ids=str)
+@pytest.mark.parametrize("network", ["convnet", tiny_backbone, "timm:test_resnet"])
 def test_networks(network):
     X, Y = make_images(40, size=32 if isinstance(network, str) else 8)
     hasher = make_hasher(network=network, max_epochs=1).fit(X, Y)

@@ -58,7 +58,6 @@ class Name:
         np.array([], dtype=str),
         Series(["a.png", Path("b.png")]),
     ],
-    ids=repr,
 )
 def test_kind_files(X):
     assert input_kind(X) == "files"
