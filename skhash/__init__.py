@@ -4,6 +4,8 @@ from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
 from skhash._ksh import KSHHasher
 from skhash._lsh import LSHHasher
+from skhash._sdh import SDHHasher
+from skhash._spectral import SpectralHasher
 from skhash._version import __version__
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "ITQHasher",
     "KSHHasher",
     "LSHHasher",
+    "SDHHasher",
+    "SpectralHasher",
     "__version__",
 ]
 

@@ -6,15 +6,18 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh, get_blas_funcs
-from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skhash._anchors import (
+    cross_product,
+    draw_rows,
+    mean_squared_distance,
+    rbf_kernel,
+    row_blocks,
+)
 from skhash.base import BaseHasher
 from skhash.codes import pack_codes
-
-# Rows whose kernel, or whose copy in double precision, is held at once.
-_BLOCK_ROWS = 2**12
 
 # Most times that a step is halved in search of one that gains, as in the authors' code.
 _MAX_HALVINGS = 50
@@ -202,34 +205,30 @@ class KSHHasher(BaseHasher):
 
     def _fit(self, X, Y):
         rng = check_random_state(self.random_state)
-        self._set_kernel(X, _draw(len(X), self.n_anchors, rng))
-        self.labeled_indices_ = labeled = _draw(len(X), self.n_labeled, rng)
+        self._set_kernel(X, draw_rows(len(X), self.n_anchors, rng))
+        self.labeled_indices_ = labeled = draw_rows(len(X), self.n_labeled, rng)
         similarity = _SIMILARITIES[self.similarity](Y[labeled], X.dtype)
         kernel = np.empty((len(labeled), len(self.anchors_)), X.dtype)
-        for rows in gen_batches(len(kernel), _BLOCK_ROWS):
+        for rows in row_blocks(len(kernel)):
             kernel[rows] = self._kernel(X[labeled[rows]])
         self._fit_bits(kernel, similarity)
 
     def _project(self, X):
-        blocks = gen_batches(len(X), _BLOCK_ROWS)
+        blocks = row_blocks(len(X))
         return np.concatenate([self._kernel(X[rows]) @ self.coef_.T for rows in blocks])
 
     def _set_kernel(self, X, indices):
         """Take the rows `indices` of `X` as anchors; learn width and mean of the kernel."""
         self.anchor_indices_, self.anchors_ = indices, X[indices]
-        self.gamma_ = 1 / (2 * _mean_squared_distance(X, self.anchors_))
+        self.gamma_ = 1 / (2 * mean_squared_distance(X, self.anchors_))
         self.mean_, total = 0.0, np.zeros(len(indices))
-        for rows in gen_batches(len(X), _BLOCK_ROWS):
+        for rows in row_blocks(len(X)):
             total += self._kernel(X[rows]).sum(axis=0, dtype=np.float64)
         self.mean_ = (total / len(X)).astype(X.dtype)
 
     def _kernel(self, X):
         """Kernel values (n_samples, n_anchors) of `X`, less their mean."""
-        # An expanded square loses digits far from the origin: move it to an anchor.
-        origin = self.anchors_[0]
-        values = euclidean_distances(X - origin, self.anchors_ - origin, squared=True)
-        values *= -self.gamma_
-        np.exp(values, out=values)
+        values = rbf_kernel(X, self.anchors_, self.gamma_)
         values -= self.mean_
         return values
 
@@ -283,7 +282,7 @@ class _Residue:
         self._S, self._n_bits, self._kernel = similarity, n_bits, kernel
         self._codes, self._n_codes = np.empty((n_bits, len(kernel)), kernel.dtype), 0
         self._whitener = _whitener(kernel)
-        factor = _cross_product(similarity.basis, kernel) @ self._whitener
+        factor = cross_product(similarity.basis, kernel) @ self._whitener
         self._whitened = n_bits * (factor.T @ similarity.times_core(factor))
 
     def product(self, y):
@@ -301,7 +300,7 @@ class _Residue:
         """Take ``b b^T`` off."""
         self._codes[self._n_codes] = b
         self._n_codes += 1
-        direction = (_cross_product(b[:, None], self._kernel) @ self._whitener)[0]
+        direction = (cross_product(b[:, None], self._kernel) @ self._whitener)[0]
         self._whitened -= np.outer(direction, direction)
 
     def top_direction(self):
@@ -310,31 +309,6 @@ class _Residue:
         _, vector = eigh(self._whitened, subset_by_index=[last, last])
         direction = np.sqrt(len(self._kernel)) * (self._whitener @ vector[:, 0])
         return direction * np.sign(direction[np.abs(direction).argmax()])
-
-
-def _draw(n_samples, size, rng):
-    """Sorted indices of `size` samples, or of all if they are fewer or `size` is None."""
-    if size is None or size >= n_samples:
-        return np.arange(n_samples)
-    return np.sort(rng.permutation(n_samples)[:size])
-
-
-def _mean_squared_distance(X, anchors):
-    """Mean of the squared distances of all rows to all anchors, or raise if that is no scale."""
-    origin = anchors[0]
-    total, mean = 0.0, np.zeros(X.shape[1])
-    for rows in gen_batches(len(X), _BLOCK_ROWS):
-        Z = (X[rows] - origin).astype(np.float64, copy=False)
-        total += np.vdot(Z, Z) / len(X)
-        mean += Z.sum(axis=0) / len(X)
-    Z = (anchors - origin).astype(np.float64, copy=False)
-    value = total + np.vdot(Z, Z) / len(Z) - 2 * mean @ Z.mean(axis=0)
-    if not 0 < value < np.inf:
-        raise ValueError(
-            "X should vary over the training samples, within the range of floats: the mean of "
-            f"their squared distances to the anchors is {value}."
-        )
-    return float(value)
 
 
 def _share_any(Y, dtype):
@@ -383,21 +357,13 @@ def _check_some_share(Y):
         )
 
 
-def _cross_product(left, kernel):
-    """``left^T K`` in double precision, a block of rows at a time; `left` may be sparse."""
-    return sum(
-        left[rows].T.astype(np.float64) @ kernel[rows].astype(np.float64)
-        for rows in gen_batches(len(kernel), _BLOCK_ROWS)
-    )
-
-
 def _whitener(kernel):
     """Matrix `W` for which the columns of ``K W`` are orthonormal, and span those of `K`.
 
     Directions of `K` too short to be told from rounding, of `K` or of its Gram matrix, are left
     out.
     """
-    squares, vectors = eigh(_cross_product(kernel, kernel))
+    squares, vectors = eigh(cross_product(kernel, kernel))
     n_anchors = kernel.shape[1]
     least = max(
         (n_anchors * np.finfo(kernel.dtype).eps) ** 2, n_anchors * np.finfo(np.float64).eps

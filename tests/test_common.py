@@ -8,6 +8,8 @@ from skhash import (
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    SDHHasher,
+    SpectralHasher,
 )
 from skhash.neighbors import HammingNeighbors
 
@@ -25,6 +27,8 @@ ESTIMATORS = [
     CCAITQHasher(n_bits=1),
     HDMLHasher(n_bits=2, max_epochs=3),
     KSHHasher(n_bits=2, n_anchors=5),
+    SDHHasher(n_bits=2, n_anchors=5),
+    SpectralHasher(n_bits=2),
     DeepRankingHasher(n_bits=4, hidden_size=8, max_epochs=2, batch_size=16, device="cpu"),
     ThresholdedNeighbors(n_neighbors=2),
 ]

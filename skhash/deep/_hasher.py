@@ -476,11 +476,6 @@ class DeepRankingHasher(BaseHasher):
             state = {**state, "network_": copy.deepcopy(network).cpu()}
         return state
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array = False
-        return tags
-
 
 def _resolve_device(name):
     """Return the torch device of that name, or raise if it is absent."""

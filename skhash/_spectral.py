@@ -1,0 +1,147 @@
+"""Spectral hashing: eigenfunctions of the Laplacian along the principal components."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from skhash.base import BaseHasher
+
+
+class SpectralHasher(BaseHasher):
+    r"""Spectral hashing: eigenfunctions of the Laplacian along the principal components.
+
+    Codes that are balanced, uncorrelated and alike for neighbours are the signs of the smoothest
+    eigenvectors of the neighbour graph's Laplacian, but these are known at the training samples
+    only. If samples were uniform on a box whose sides are the principal components :math:`v_j`,
+    the eigenvectors would tend to eigenfunctions known everywhere. Along one side they are
+
+    .. math::
+
+        \Phi_{jk}(x) = \sin\Bigl(\frac{\pi}{2}
+            + \frac{k \pi}{u_j - l_j} \bigl(v_j \cdot (x - \mu) - l_j\bigr)\Bigr),
+        \quad
+        \lambda_{jk} = \Bigl(\frac{k \pi}{u_j - l_j}\Bigr)^2,
+        \quad k = 1, 2, \dots,
+
+    with :math:`l_j` and :math:`u_j` the least and the greatest :math:`v_j \cdot (x - \mu)` of the
+    training samples. The bits are the signs of the `n_bits` eigenfunctions with the least
+    :math:`\lambda_{jk}`, over all directions :math:`j` and modes :math:`k`. The longer a side, the
+    more bits it has; mode :math:`k` cuts it at :math:`k` places.
+
+    Parameters
+    ----------
+    n_bits : int, default=32
+        Length of the codes, any: there are as many modes as are asked for.
+
+    n_neighbors : int, default=5
+        Number of neighbours that vote in `predict`, and the default of `kneighbors`.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_directions, n_features)
+        Principal directions :math:`v_j`, that of greatest variance first. They number
+        ``min(n_bits, n_samples, n_features)``, and not all need to have bits.
+
+    mean_ : ndarray of shape (n_features,)
+        Mean :math:`\mu` of the training samples.
+
+    lower_ : ndarray of shape (n_directions,)
+        Lower ends :math:`l_j` of the directions' ranges.
+
+    upper_ : ndarray of shape (n_directions,)
+        Upper ends :math:`u_j` of the directions' ranges.
+
+    directions_ : ndarray of shape (n_bits,), integer
+        Row of `components_` on which each bit depends.
+
+    modes_ : ndarray of shape (n_bits,), integer
+        Mode :math:`k` of each bit.
+
+    eigenvalues_ : ndarray of shape (n_bits,)
+        Eigenvalues :math:`\lambda_{jk}` of the bits, ascending. Of equal ones that of the
+        direction of greater variance comes first.
+
+    database_codes_ : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
+        Packed codes of the database: the training set, or what `set_database` was given.
+
+    database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8, or None
+        Packed label sets of the database.
+
+    classes_ : ndarray of shape (n_labels,), or None
+        Labels, see :class:`skhash.base.BaseHasher`.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    See Also
+    --------
+    ITQHasher : The signs of the principal components themselves, rotated.
+
+    Notes
+    -----
+    As in the authors' code, eigenfunctions that are products of those along several directions
+    are left out (their bits would be functions of other bits), and so is the constant one. A
+    sample beyond the range of the training samples falls on the periodic continuation.
+
+    The authors' code lengthens the ranges by a rounding error at both ends, so that none is
+    empty. Here the slack is one rounding error of double precision in units of the longest range,
+    so that codes do not depend on the unit of the features. A value of exactly 0 is the bit 1.
+
+    References
+    ----------
+    Y. Weiss, A. Torralba, R. Fergus, "Spectral hashing", NIPS 2008.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skhash import SpectralHasher
+    >>> X, y = load_digits(return_X_y=True)
+    >>> hasher = SpectralHasher(n_bits=16).fit(X[200:], y[200:])
+    >>> hasher.score(X[:200], y[:200]) > 0.4
+    True
+    """
+
+    def __init__(self, n_bits=32, *, n_neighbors=5):
+        self.n_bits = n_bits
+        self.n_neighbors = n_neighbors
+
+    def _fit(self, X, Y):  # noqa: ARG002
+        if (X.min(axis=0) == X.max(axis=0)).all():
+            raise ValueError(f"X should vary over the training samples, got {len(X)} equal rows.")
+        n_samples, n_features = X.shape
+        # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
+        solver = "covariance_eigh" if n_samples >= n_features else "full"
+        pca = PCA(min(self.n_bits, *X.shape), svd_solver=solver).fit(X)
+        self.mean_, self.components_ = pca.mean_, pca.components_
+        lower, upper = _ranges((X - self.mean_) @ self.components_.T)
+        self.directions_, self.modes_ = _smoothest_modes(upper - lower, self.n_bits)
+        frequencies = np.pi * self.modes_ / (upper - lower)[self.directions_]
+        self.eigenvalues_ = (frequencies**2).astype(X.dtype)
+        self.lower_, self.upper_ = lower.astype(X.dtype), upper.astype(X.dtype)
+
+    def _project(self, X):
+        along = (X - self.mean_) @ self.components_.T - self.lower_
+        # Only directions that have bits are sure not to be too short to divide by.
+        lengths = (self.upper_ - self.lower_)[self.directions_]
+        angles = along[:, self.directions_]
+        angles *= (np.pi * self.modes_).astype(lengths.dtype) / lengths
+        # sin(pi / 2 + angle), without the rounding of the sum.
+        return np.cos(angles, out=angles)
+
+
+def _ranges(projections):
+    """Least and greatest value of each column, in double precision, with a little slack."""
+    lower = projections.min(axis=0).astype(np.float64)
+    upper = projections.max(axis=0).astype(np.float64)
+    slack = np.finfo(np.float64).eps * (upper - lower).max()
+    return lower - slack, upper + slack
+
+
+def _smoothest_modes(lengths, n_bits):
+    """Directions and modes of the `n_bits` least eigenvalues on sides of these `lengths`."""
+    # Mode k of side j is among them only if no more than n_bits modes of the longest side precede
+    # it: k / lengths[j] <= n_bits / lengths.max(). The one more is room for rounding.
+    n_modes = np.minimum(n_bits, n_bits * lengths / lengths.max() + 1).astype(int)
+    directions = np.repeat(np.arange(len(lengths)), n_modes)
+    modes = np.concatenate([np.arange(1, n + 1) for n in n_modes])
+    first = np.argsort(modes / lengths[directions], kind="stable")[:n_bits]
+    return directions[first], modes[first]
