@@ -1,14 +1,36 @@
-"""Ranking losses: a loop over all pairs, finite differences, reductions, invariances, errors."""
+"""Losses: loops over all pairs, finite differences, reductions, invariances, edges, errors."""
 
+import copy
 import math
+import pickle
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, clone
 
 from skhash.deep import losses
-from skhash.deep.losses import ranking_loss
+from skhash.deep.losses import (
+    LOSSES,
+    CentralSimilarityLoss,
+    HashingLoss,
+    HashNetLoss,
+    HyP2Loss,
+    OrthoHashLoss,
+    PairwiseLikelihoodLoss,
+    RankingLoss,
+    SoftPairLoss,
+    TieAwareNDCGLoss,
+    TripletLikelihoodLoss,
+    get_loss,
+    ranking_loss,
+    tie_aware_ndcg_loss,
+)
+from skhash.deep.sampling import in_batch_lists
+from skhash.metrics import ndcg_score
 
 WEIGHTINGS = ["ndcg", "uniform"]
 all_weightings = pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -407,3 +429,742 @@ def test_error_on_second_derivative():
     (gradient,) = torch.autograd.grad(loss, distances, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+# Tie-aware NDCG.
+
+
+def oracle_tie_aware(distances, relevance, n_bits):
+    """Tie-aware NDCG loss of one list, item by item and bin by bin, in Python's own floats."""
+    counts, gain_sums = [0.0] * (n_bits + 1), [0.0] * (n_bits + 1)
+    for d, r in zip(distances, relevance, strict=True):
+        for b in range(n_bits + 1):
+            share = max(0.0, 1 - abs(min(max(d, 0.0), n_bits) - b))
+            counts[b] += share
+            gain_sums[b] += share * (2**r - 1)
+    discount_sum = lambda x: sum(  # noqa: E731
+        min(1.0, x - p + 1) / math.log2(1 + p) for p in range(1, math.ceil(x) + 1)
+    )
+    dcg, before = 0.0, 0.0
+    for count, gain_sum in zip(counts, gain_sums, strict=True):
+        if count > 0:
+            dcg += gain_sum / count * (discount_sum(before + count) - discount_sum(before))
+            before += count
+    ranked = sorted(relevance, reverse=True)
+    ideal = sum((2**r - 1) / math.log2(1 + p) for p, r in enumerate(ranked, 1))
+    return 1 - dcg / ideal if ideal else 0.0
+
+
+@pytest.mark.parametrize("n_bits", [1, 2, 7, 40])
+@pytest.mark.parametrize("levels", [(0, 1), (0, 3, 7), (1, 2), (0, 81)])
+def test_tie_aware_equals_loop_over_items_and_bins(n_bits, levels):
+    distances, relevance = make_lists(shape=(5, 17), levels=levels, scale=n_bits)
+    expected = [
+        oracle_tie_aware(d, r, n_bits)
+        for d, r in zip(distances.tolist(), relevance.tolist(), strict=True)
+    ]
+    loss = tie_aware_ndcg_loss(distances, relevance, n_bits=n_bits)
+    assert loss.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_bits", "n_labels"), [(1, 3), (4, 5), (16, 1), (64, 90)])
+def test_tie_aware_at_integer_distances_is_the_metric(n_bits, n_labels, dtype):
+    rng = np.random.default_rng(n_bits)
+    queries, database = rng.integers(2, size=(6, n_bits)), rng.integers(2, size=(200, n_bits))
+    # Few labels make relevances few, and many make gains that no float32 holds.
+    Y, Y_database = (rng.random((n, n_labels)) < 0.9 for n in (6, 200))
+    Y[0] = False
+    distances = torch.tensor((queries[:, None] != database).sum(2)).to(dtype)
+    relevance = torch.tensor(Y.astype(int) @ Y_database.T.astype(int))
+    loss = tie_aware_ndcg_loss(distances, relevance, n_bits=n_bits)
+    assert loss[0] == 0  # where the metric of a query without relevant items is 0 too
+    for q in range(1, 6):
+        score = ndcg_score(queries[[q]], Y[[q]], database, Y_database)
+        tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+        assert loss[q].item() == pytest.approx(1 - score, abs=tolerance)
+
+
+def test_tie_aware_gradient_equals_finite_differences():
+    distances, relevance = make_lists(5, shape=(3, 9), levels=(0, 1, 3))
+    loss = lambda d: tie_aware_ndcg_loss(d, relevance, n_bits=8)  # noqa: E731
+    assert torch.autograd.gradcheck(loss, distances, eps=1e-6, rtol=1e-5, atol=1e-7)
+
+
+def test_tie_aware_is_continuous_at_integers():
+    distances, relevance = make_lists(3, shape=(4, 30), scale=6)
+    distances = distances.detach().round()
+    near = (distances + 1e-7 * torch.linspace(-1, 1, 30)).clamp(0, 6)
+    losses = (tie_aware_ndcg_loss(d, relevance, n_bits=6) for d in (distances, near))
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-5)
+
+
+def test_tie_aware_pulls_the_relevant_item_out_of_a_tie():
+    distances = torch.tensor([[2.0, 2.0, 2.0]], requires_grad=True)
+    tie_aware_ndcg_loss(distances, torch.tensor([[0, 1, 0]]), n_bits=4).sum().backward()
+    assert distances.grad[0, 1] > 0
+    assert (distances.grad[0, [0, 2]] < 0).all()
+
+
+def test_tie_aware_rows_and_items_have_no_order():
+    distances, relevance = make_lists(shape=(4, 20))
+    loss = tie_aware_ndcg_loss(distances, relevance, n_bits=8)
+    flipped = tie_aware_ndcg_loss(distances.flip(0, 1), relevance.flip(0, 1), n_bits=8)
+    torch.testing.assert_close(flipped, loss.flip(0))
+
+
+def test_tie_aware_clips_distances():
+    distances, relevance = torch.tensor([[-2.0, 9.0, 3.0]]), torch.tensor([[1, 2, 0]])
+    loss = tie_aware_ndcg_loss(distances, relevance, n_bits=4)
+    assert torch.equal(loss, tie_aware_ndcg_loss(distances.clamp(0, 4), relevance, n_bits=4))
+
+
+def test_tie_aware_of_nan_is_nan_in_its_row_alone():
+    distances = torch.tensor([[1.0, math.nan, 2.0], [1.0, 0.0, 2.0]], requires_grad=True)
+    loss = tie_aware_ndcg_loss(distances, torch.tensor([[1, 0, 2]] * 2), n_bits=4)
+    assert loss.isnan().tolist() == [True, False]
+
+
+def test_tie_aware_of_nothing():
+    assert tie_aware_ndcg_loss(torch.zeros(0, 3), torch.zeros(0, 3).long(), n_bits=4).shape == (0,)
+    assert tie_aware_ndcg_loss(torch.zeros(2, 0), torch.zeros(2, 0).long(), n_bits=4).tolist() == [
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("n_bits", [0, -3, 2.5, None])
+def test_tie_aware_error_on_n_bits(n_bits):
+    with pytest.raises(ValueError, match=f"an integer, at least 1, got {n_bits}"):
+        tie_aware_ndcg_loss(torch.zeros(1, 3), torch.tensor([[1, 2, 1]]), n_bits=n_bits)
+
+
+def test_tie_aware_checks_lists():
+    with pytest.raises(ValueError, match=r"got \(1, 3\) and \(1, 2\)"):
+        tie_aware_ndcg_loss(torch.zeros(1, 3), torch.tensor([[1, 2]]), n_bits=2)
+    with pytest.raises(TypeError, match="relevance should be integer"):
+        tie_aware_ndcg_loss(torch.zeros(1, 2), torch.zeros(1, 2), n_bits=2)
+
+
+# Losses of a batch. Each is tested with its defaults, and in the variants that have other code.
+
+SPECS = {
+    **{name: loss() for name, loss in LOSSES.items()},
+    "uniform": RankingLoss(margin=2.5, weighting="uniform", balance=0),
+    "ranking with memory": RankingLoss(list_size=17),
+    "tie_aware_ndcg with memory": TieAwareNDCGLoss(balance=1, list_size=50),
+    "hashnet, alpha": HashNetLoss(alpha=0.5, growth=3),
+    "dtsh, no margin": TripletLikelihoodLoss(margin=0),
+    "csq, random": CentralSimilarityLoss(centers="bernoulli"),
+    "orthohash, random": OrthoHashLoss(targets="bernoulli"),
+    "hyp2, threshold": HyP2Loss(threshold=-0.3),
+}
+all_losses = pytest.mark.parametrize("name", SPECS)
+
+
+def make_batch(seed=0, *, n=12, n_bits=8, n_labels=5, share=0.35, dtype=torch.float64):
+    """Projections that need gradients, and label sets; one sample has no label."""
+    generator = torch.Generator().manual_seed(seed)
+    projection = torch.randn(n, n_bits, generator=generator, dtype=dtype)
+    labels = (torch.rand(n, n_labels, generator=generator) < share).to(dtype)
+    labels[-1] = 0
+    return projection.requires_grad_(), labels
+
+
+def start(spec, n_bits, labels, *, seed=0, n_batches=2):
+    """Start a loss in the dtype of `labels`, its memory filled from other batches, and fixed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        started = spec.start(n_bits, labels).to(labels.dtype)
+    for b in range(n_batches):
+        shape = {"n": 12, "n_bits": n_bits, "n_labels": labels.shape[1], "dtype": labels.dtype}
+        started(*make_batch(100 + b, **shape), 0.5)
+    return started.eval()
+
+
+def value_and_gradients(started, projection, labels, progress=0.3):
+    projection = projection.detach().clone().requires_grad_()
+    loss = started(projection, labels, progress)
+    assert loss.shape == ()
+    tensors = [projection, *started.parameters()]
+    return loss.detach(), *torch.autograd.grad(loss, tensors, allow_unused=True)
+
+
+@all_losses
+def test_gradient_of_loss_equals_finite_differences(name):
+    projection, labels = make_batch(1, n=7, n_bits=5)
+    started = start(SPECS[name], 5, labels)
+    loss = lambda *tensors: started(tensors[0], labels, 0.3)  # noqa: E731
+    inputs = (projection, *started.parameters())
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, rtol=1e-5, atol=1e-7)
+
+
+@all_losses
+@pytest.mark.parametrize("seed", range(3))
+def test_order_of_the_batch_does_not_matter(name, seed):
+    projection, labels = make_batch(seed)
+    started = start(SPECS[name], 8, labels)
+    value, gradient, *of_parameters = value_and_gradients(started, projection, labels)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+    permuted = value_and_gradients(started, projection[order], labels[order])
+    torch.testing.assert_close(permuted, (value, gradient[order], *of_parameters))
+
+
+@pytest.mark.parametrize("name", ["ranking", "tie_aware_ndcg", "dpsh", "hashnet", "idhn", "dtsh"])
+def test_order_and_sense_of_bits_do_not_matter(name):
+    projection, labels = make_batch()
+    started = start(SPECS[name], 8, labels)
+    order, signs = torch.randperm(8, generator=torch.Generator().manual_seed(0)), torch.ones(8)
+    signs[::3] = -1
+    torch.testing.assert_close(
+        started((projection * signs)[:, order], labels, 0.3), started(projection, labels, 0.3)
+    )
+
+
+LABELS = {
+    "no similar pair": torch.eye(6),
+    "no labels": torch.zeros(6, 3),
+    "equal labels": torch.tensor([[1.0, 0.0, 1.0]]).repeat(6, 1),
+    "one label for all": torch.ones(6, 1),
+    "one has labels": torch.eye(6)[[0]] * torch.eye(6)[0][:, None],
+}
+
+
+@all_losses
+@pytest.mark.parametrize("n_bits", [1, 5, 16])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_values_and_gradients_are_finite(name, n_bits, labels, scale):
+    projection, _ = make_batch(n=6, n_bits=n_bits, dtype=torch.float32)
+    started = start(SPECS[name], n_bits, labels)
+    for progress in (0.0, 1.0):
+        results = value_and_gradients(started, scale * projection, labels, progress)
+        assert all(result.isfinite().all() for result in results if result is not None)
+
+
+@all_losses
+def test_batch_of_one(name):
+    projection, labels = make_batch(n=2, dtype=torch.float32)
+    results = value_and_gradients(start(SPECS[name], 8, labels), projection[:1], labels[:1])
+    assert all(result.isfinite().all() for result in results)
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize(
+    "spec",
+    [RankingLoss(balance=0), TieAwareNDCGLoss(), TripletLikelihoodLoss(quantization=0)],
+    ids=repr,
+)
+def test_nothing_to_rank_costs_nothing(spec, labels):
+    projection, labels = make_batch(n=6)[0], labels.double()
+    value, gradient = value_and_gradients(start(spec, 8, labels), projection, labels)
+    assert value.abs() < 1e-12
+    assert gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_descent_brings_samples_with_shared_labels_together(name):
+    _, labels = make_batch(3, n=40, n_labels=4, dtype=torch.float32)
+    projection = make_batch(4, n=40, n_bits=16, dtype=torch.float32)[0].detach().requires_grad_()
+    score = lambda: ndcg_score(  # noqa: E731
+        *((projection >= 0).int().numpy(), labels.numpy()) * 2
+    )
+    started, before = start(SPECS[name], 16, labels).train(), score()
+    optimizer = torch.optim.Adam([projection, *started.parameters()], lr=0.05)
+    for step in range(150):
+        optimizer.zero_grad()
+        started(projection, labels, step / 150).backward()
+        optimizer.step()
+    # The sample without labels scores 0 always.
+    assert score() * 40 / 39 > 0.85 > before * 40 / 39
+
+
+# Ranking losses of a batch, and their memory.
+
+
+@pytest.mark.parametrize(
+    "spec", [RankingLoss(), RankingLoss(margin=2, weighting="uniform", balance=1)], ids=repr
+)
+def test_ranking_loss_of_a_batch(spec):
+    projection, labels = make_batch(dtype=torch.float32)
+    codes = torch.tanh(projection / 2)
+    distances = in_batch_lists((8 - codes @ codes.T) / 2)
+    relevance = in_batch_lists((labels @ labels.T).long())
+    margin = 5 * 8 / 64 if spec.margin == "auto" else spec.margin
+    expected = ranking_loss(distances, relevance, margin=margin, weighting=spec.weighting).sum()
+    expected = expected / (labels.any(dim=1).sum() * 11)
+    expected = expected + spec.balance / 2 * codes.mean(dim=0).square().sum()
+    assert torch.equal(spec.start(8, labels)(projection, labels, 0.7), expected)
+
+
+def test_tie_aware_loss_of_codes_is_the_metric():
+    projection, labels = make_batch()
+    codes, sets = (projection > 0).int(), labels.int()
+    total = 0
+    for q in range(12):
+        others = [i for i in range(12) if i != q]
+        if (labels[others] @ labels[q]).any():
+            total += 1 - ndcg_score(codes[[q]], sets[[q]], codes[others], sets[others])
+    value = TieAwareNDCGLoss().start(8, labels)(1e4 * projection, labels, 0.0)
+    assert value.item() == pytest.approx(total / labels.any(1).sum().item())
+
+
+with_memory = pytest.mark.parametrize("kind", [RankingLoss, TieAwareNDCGLoss])
+
+
+@with_memory
+def test_empty_memory_is_the_batch_alone(kind):
+    projection, labels = make_batch()
+    expected = value_and_gradients(kind().start(8, labels), projection, labels)
+    remembering = kind(list_size=1000).start(8, labels)
+    assert remembering.n_remembered == 0
+    torch.testing.assert_close(
+        value_and_gradients(remembering, projection, labels), expected, rtol=0, atol=0
+    )
+    assert remembering.n_remembered == 12
+
+
+@with_memory
+def test_memory_is_more_items_without_gradient(kind):
+    batches = [make_batch(seed) for seed in range(3)]
+    started = kind(list_size=1000, balance=0).start(8, batches[0][1])
+    for batch in batches[:2]:
+        started(*batch, 0.0)
+    value, gradient = value_and_gradients(started, *batches[2])
+
+    codes = [torch.tanh(projection.detach() / 2) for projection, _ in batches]
+    constants = torch.cat([codes[1].float(), codes[0].float()]).double()
+    labels = torch.cat([batches[1][1], batches[0][1]])
+    projection, own = batches[2]
+    own_codes = torch.tanh(projection / 2)
+    distances = (8 - torch.cat([own_codes @ own_codes.T, own_codes @ constants.T], 1)) / 2
+    relevance = torch.cat([own @ own.T, own @ labels.T], 1).long()
+    mask = ~torch.eye(12, 36, dtype=torch.bool)
+    lists = distances[mask].view(12, 35), relevance[mask].view(12, 35)
+    if kind is RankingLoss:
+        expected = ranking_loss(*lists, margin=5 / 8).sum() / 35 / own.any(1).sum()
+    else:
+        expected = tie_aware_ndcg_loss(*lists, n_bits=8).sum() / own.any(1).sum()
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected, projection))
+
+
+def test_memory_forgets_the_oldest_and_evaluation_leaves_it_alone():
+    started = RankingLoss(list_size=5).start(2, torch.zeros(1, 1))
+    for step in range(4):
+        projection = torch.full((2, 2), float(step))
+        started(projection, torch.full((2, 1), step % 2.0), 0.0)
+        started.eval()(projection + 9, torch.zeros(2, 1), 0.0)
+        started.train()
+        assert started.n_remembered == min(5, 2 * step + 2)
+    steps = torch.tensor([3.0, 3.0, 2.0, 2.0, 1.0])
+    torch.testing.assert_close(started.memory_codes, torch.tanh(steps / 2)[:, None].repeat(1, 2))
+    assert started.memory_labels.flatten().tolist() == [1, 1, 0, 0, 1]
+    started(torch.zeros(9, 2), torch.zeros(9, 1), 0.0)
+    assert not started.memory_codes.any()
+
+
+@pytest.mark.parametrize(("list_size", "n_from_memory"), [(3, 0), (11, 0), (12, 1), (30, 19)])
+def test_lists_are_no_longer_than_asked(list_size, n_from_memory, monkeypatch):
+    lengths = []
+    monkeypatch.setattr(
+        losses, "ranking_loss", lambda d, *_, **__: lengths.append(d.shape[1]) or d.sum(1)
+    )
+    projection, labels = make_batch()
+    started = RankingLoss(list_size=list_size).start(8, labels)
+    for _ in range(4):
+        started(projection, labels, 0.0)
+    assert lengths[-1] == 11 + n_from_memory
+    assert len(started.memory_codes) == list_size
+
+
+def test_memory_is_part_of_the_state():
+    projection, labels = make_batch(dtype=torch.float32)
+    started = start(SPECS["ranking with memory"], 8, labels)
+    other = RankingLoss(list_size=17).start(8, labels)
+    other.load_state_dict(started.state_dict())
+    results = [value_and_gradients(s, projection, labels) for s in (started, other)]
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+# Pairs.
+
+
+def oracle_pairs(codes, labels, pair_loss):
+    """Mean over ordered pairs of different samples."""
+    n = len(codes)
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+    losses = [pair_loss((codes[i] @ codes[j]).item(), labels[i], labels[j]) for i, j in pairs]
+    return sum(losses) / len(losses)
+
+
+def likelihood(theta, similar):
+    return math.log1p(math.exp(theta)) - similar * theta
+
+
+def test_dpsh_equals_loop_over_pairs():
+    projection, labels = make_batch()
+    expected = oracle_pairs(
+        projection, labels, lambda product, y, z: likelihood(product / 2, bool((y @ z) > 0))
+    )
+    expected += 0.7 * (projection - projection.sign()).square().mean().item()
+    loss = PairwiseLikelihoodLoss(quantization=0.7).start(8, labels)
+    assert loss(projection, labels, 0.0).item() == pytest.approx(expected)
+
+
+def test_idhn_equals_loop_over_pairs():
+    projection, labels = make_batch(2, n_labels=3, share=0.5)
+    codes = projection / (1 + projection.abs())
+
+    def pair_loss(product, y, z):
+        similarity = (y @ z / (y.sum() * z.sum()).clamp(min=1).sqrt()).item()
+        if min(abs(similarity), abs(similarity - 1)) < 1e-9:
+            return likelihood(4 * product / 8, round(similarity))
+        return 0.3 * 8 * ((product + 8) / 16 - similarity) ** 2
+
+    expected = oracle_pairs(codes, labels, pair_loss) + 0.2 * (1 - codes.abs()).mean().item()
+    loss = SoftPairLoss(scale=4, soft_weight=0.3, quantization=0.2).start(8, labels)
+    assert loss(projection, labels, 0.0).item() == pytest.approx(expected)
+
+
+def test_idhn_of_single_labels_is_the_likelihood_of_dpsh():
+    projection, _ = make_batch()
+    labels = torch.eye(3, dtype=torch.float64).repeat(4, 1)
+    codes = projection / (1 + projection.abs())
+    value = SoftPairLoss(quantization=0).start(8, labels)(projection, labels, 0.0)
+    dpsh = PairwiseLikelihoodLoss(quantization=0).start(8, labels)
+    torch.testing.assert_close(value, dpsh(math.sqrt(2 * 5 / 8) * codes, labels, 0.0))
+
+
+def test_hashnet_equals_loop_over_pairs():
+    projection, labels = make_batch()
+    similar = in_batch_lists(labels @ labels.T) > 0
+    n_pairs, n_similar = similar.numel(), similar.sum().item()
+
+    def pair_loss(product, y, z):
+        if y @ z == 0:
+            return n_pairs / (n_pairs - n_similar) * likelihood(10 / 8 * product, 0)
+        jaccard = ((y @ z) / ((y + z) > 0).sum()).item()
+        return jaccard * n_pairs / n_similar * likelihood(10 / 8 * product, 1)
+
+    codes = torch.tanh(math.sqrt(1 + 50 * 0.3) * projection)
+    loss = HashNetLoss().start(8, labels)(projection, labels, 0.3)
+    assert loss.item() == pytest.approx(oracle_pairs(codes, labels, pair_loss))
+
+
+def test_hashnet_of_balanced_pairs_weighs_all_alike():
+    projection, _ = make_batch(n=4)
+    # Three of one label and one of another: 6 ordered pairs are similar, and 6 are not.
+    labels = torch.eye(2, dtype=torch.float64)[[0, 0, 0, 1]]
+    value = HashNetLoss(alpha=0.4).start(8, labels)(projection, labels, 0.0)
+    dpsh = PairwiseLikelihoodLoss(quantization=0).start(8, labels)
+    codes = math.sqrt(2 * 0.4) * torch.tanh(projection)
+    torch.testing.assert_close(value, 2 * dpsh(codes, labels, 0.0))
+
+
+def test_hashnet_continues_to_signs():
+    projection, labels = make_batch()
+    started = HashNetLoss(growth=24).start(8, labels)
+    plain = HashNetLoss(growth=0).start(8, labels)
+    torch.testing.assert_close(
+        started(projection, labels, 1.0), plain(5 * projection, labels, 0.9)
+    )
+    torch.testing.assert_close(started(projection, labels, 0.0), plain(projection, labels, 0.5))
+
+
+# Triplets.
+
+
+def oracle_triplets(projection, labels, margin):
+    """Mean over queries of the mean over their triplets, triplet by triplet."""
+    theta, shared = (projection @ projection.T / 2).tolist(), (labels @ labels.T).tolist()
+    means = []
+    for q in range(len(theta)):
+        items = [i for i in range(len(theta)) if i != q]
+        triplets = [
+            math.log1p(math.exp(margin - theta[q][p] + theta[q][n]))
+            for p in items
+            for n in items
+            if shared[q][p] > shared[q][n]
+        ]
+        means += [sum(triplets) / len(triplets)] if triplets else []
+    return sum(means) / len(means)
+
+
+@pytest.mark.parametrize("margin", ["auto", 0, 1.5])
+@pytest.mark.parametrize("n_elements", [1, 500, 10**6])
+def test_dtsh_equals_loop_over_triplets(margin, n_elements, monkeypatch):
+    monkeypatch.setattr(losses, "_TABLE_ELEMENTS", n_elements)
+    projection, labels = make_batch()
+    loss = TripletLikelihoodLoss(margin=margin, quantization=0.3).start(8, labels)
+    expected = oracle_triplets(projection, labels, 4 if margin == "auto" else margin)
+    expected += 0.3 * (projection - projection.sign()).square().mean().item()
+    assert loss(projection, labels, 0.0).item() == pytest.approx(expected)
+
+
+# Codes of labels.
+
+
+def started_codes(kind, n_labels, n_bits):
+    return start(CentralSimilarityLoss(centers=kind), n_bits, torch.zeros(1, n_labels)).centers
+
+
+@pytest.mark.parametrize("n_bits", [1, 2, 5, 8, 12, 48, 64])
+def test_hadamard_centers_are_far_apart(n_bits):
+    order = 2 ** (n_bits - 1).bit_length()
+    centers = started_codes("hadamard", 2 * order, n_bits)
+    assert (centers.abs() == 1).all()
+    distances = in_batch_lists((n_bits - centers @ centers.T) / 2)
+    assert distances.min() >= n_bits - order / 2
+    if order == n_bits > 1:
+        assert distances.unique().tolist() == [n_bits / 2, n_bits]
+
+
+def test_hadamard_centers_of_few_labels_are_orthogonal():
+    centers = started_codes("auto", 16, 16)
+    assert torch.equal(centers @ centers.T, 16 * torch.eye(16))
+
+
+def test_random_centers_where_hadamard_does_not_suffice():
+    auto, random = (started_codes(kind, 33, 16) for kind in ("auto", "bernoulli"))
+    assert torch.equal(auto, random)
+    assert (auto.abs() == 1).all()
+    with pytest.raises(ValueError, match="at most 32 Hadamard centers, but there are 33 labels"):
+        started_codes("hadamard", 33, 16)
+
+
+def test_random_centers_are_the_best_of_some_draws(monkeypatch):
+    nearest = lambda codes: in_batch_lists(codes @ codes.T).max()  # noqa: E731
+    best = started_codes("bernoulli", 20, 32)
+    monkeypatch.setattr(losses, "_CENTER_TRIES", 1)
+    assert nearest(best) < nearest(started_codes("bernoulli", 20, 32))
+
+
+@pytest.mark.parametrize("name", ["csq", "orthohash", "hyp2"])
+def test_seed_of_torch_decides_the_start(name):
+    labels = torch.zeros(1, 9)
+    first, same, other = (
+        start(SPECS[name], 12, labels, seed=seed, n_batches=0).state_dict() for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ["ranking", "tie_aware_ndcg", "dpsh", "hashnet", "idhn", "dtsh"])
+def test_start_without_random_tensors_leaves_the_generator_alone(name):
+    before = torch.get_rng_state()
+    SPECS[name].start(12, torch.zeros(1, 9))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_csq_of_single_labels_is_the_cross_entropy_to_their_centers():
+    projection, _ = make_batch()
+    labels = torch.eye(4, dtype=torch.float64).repeat(3, 1)
+    started = start(CentralSimilarityLoss(quantization=0.5), 8, labels)
+    codes = torch.tanh(projection)
+    expected = torch.nn.functional.binary_cross_entropy(
+        (1 + codes) / 2, (1 + started.centers.repeat(3, 1)) / 2
+    )
+    expected = expected + 0.5 * (1 - codes.abs()).square().mean()
+    torch.testing.assert_close(started(projection, labels, 0.0), expected)
+
+
+def test_csq_takes_the_majority_of_centers():
+    projection, labels = make_batch(share=0.5)
+    started = start(CentralSimilarityLoss(quantization=0), 8, labels)
+    single = torch.eye(12, dtype=torch.float64)[:11]
+    targets = torch.ones(12, 8, dtype=torch.float64)
+    for target, label_set in zip(targets, labels[:-1].bool(), strict=False):
+        votes = zip(started.centers[label_set].sum(0).tolist(), started.ties.tolist(), strict=True)
+        target[:] = torch.tensor([math.copysign(1, vote or tie) for vote, tie in votes])
+    assert (labels.sum(1) == 2).any()  # sets whose centres can be in balance
+    own = start(CentralSimilarityLoss(quantization=0), 8, single)
+    own.centers = targets
+    torch.testing.assert_close(started(projection, labels, 0.0), own(projection[:11], single, 0.0))
+
+
+def test_orthohash_of_single_labels_is_the_cross_entropy_of_cosines():
+    projection, _ = make_batch()
+    y = torch.arange(12) % 4
+    labels = torch.eye(4, dtype=torch.float64)[y]
+    started = start(OrthoHashLoss(margin=0, scale=3), 8, labels)
+    cosines = torch.nn.functional.cosine_similarity(
+        projection[:, None], started.targets[None], dim=2
+    )
+    expected = torch.nn.functional.cross_entropy(3 * cosines, y)
+    torch.testing.assert_close(started(projection, labels, 0.0), expected)
+
+
+def test_orthohash_equals_loop_over_labels():
+    projection, labels = make_batch()
+    started = start(OrthoHashLoss(), 8, labels)
+    losses = []
+    for t, y in zip(projection, labels.tolist(), strict=True):
+        logits = [
+            8 * (torch.cosine_similarity(t, target, dim=0).item() - 0.2 * has)
+            for target, has in zip(started.targets, y, strict=True)
+        ]
+        total = math.log(sum(map(math.exp, logits)))
+        if sum(y):
+            losses.append(sum(h * (total - z) for h, z in zip(y, logits, strict=True)) / sum(y))
+    expected = sum(losses) / len(losses)
+    assert started(projection, labels, 0.0).item() == pytest.approx(expected)
+
+
+def test_hyp2_equals_loop_over_proxies_and_pairs():
+    projection, labels = make_batch(share=0.4)
+    started = start(HyP2Loss(beta=0.7, threshold=-0.1), 8, labels)
+    cosine = lambda a, b: torch.cosine_similarity(a, b, dim=0).item()  # noqa: E731
+    near, far, pairs = [], [], []
+    for t, y in zip(projection, labels, strict=True):
+        for proxy, has in zip(started.proxies, y, strict=True):
+            (near if has else far).append(cosine(t, proxy))
+        for u, z in zip(projection, labels, strict=True):
+            if y.sum() > 1 and z.sum() > 1 and y @ z == 0:
+                pairs.append(cosine(t, u))
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    expected = mean([1 - c for c in near]) + mean([max(0, c + 0.1) for c in far])
+    expected += 0.7 * mean([max(0, c + 0.1) for c in pairs])
+    assert started(projection, labels, 0.0).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("n_labels", "n_bits", "distance"),
+    # Simplex, Reed and Muller's, Golay's and repetition codes; one word; too few bits.
+    [
+        (4, 3, 2),
+        (8, 7, 4),
+        (32, 16, 8),
+        (64, 32, 16),
+        (4096, 24, 8),
+        (2, 9, 9),
+        (1, 9, 9),
+        (20, 1, 0),
+    ],
+)
+def test_hyp2_threshold_of_known_codes(n_labels, n_bits, distance):
+    projection, labels = make_batch(n_bits=n_bits, n_labels=n_labels, share=3 / n_labels)
+    results = [
+        start(HyP2Loss(threshold=threshold), n_bits, labels)(projection, labels, 0.0)
+        for threshold in ("auto", 1 - 2 * distance / n_bits)
+    ]
+    torch.testing.assert_close(*results)
+    if distance:
+        other = start(HyP2Loss(threshold=1 - 2 * (distance - 1) / n_bits), n_bits, labels)
+        assert other(projection, labels, 0.0) < results[0]
+
+
+# What a loss is as an object.
+
+
+@all_losses
+def test_loss_is_a_value(name):
+    spec = SPECS[name]
+    assert eval(repr(spec), vars(losses)) == spec
+    copies = [pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec), clone(spec, safe=False)]
+    assert all(other == spec and hash(other) == hash(spec) for other in copies)
+    with pytest.raises(AttributeError):
+        spec.balance = 3
+
+
+class _WithLoss(BaseEstimator):
+    def __init__(self, loss=None):
+        self.loss = loss
+
+
+def test_loss_is_a_parameter_of_an_estimator():
+    estimator = _WithLoss(RankingLoss(margin=2))
+    copied = clone(estimator)
+    assert copied.loss == RankingLoss(margin=2)
+    assert "RankingLoss(margin=2" in repr(estimator)
+    assert copied.set_params(loss=HyP2Loss()).get_params() == {"loss": HyP2Loss()}
+
+
+@all_losses
+def test_started_loss_can_be_pickled_and_shows_what_it_is(name):
+    projection, labels = make_batch()
+    started = start(SPECS[name], 8, labels)
+    other = pickle.loads(pickle.dumps(started))
+    results = [value_and_gradients(s, projection, labels) for s in (started, other)]
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert repr(SPECS[name]) in repr(started)
+
+
+@all_losses
+def test_training_set_is_not_kept(name):
+    labels = torch.zeros(12345, 5)
+    tensors = [*(started := SPECS[name].start(8, labels)).parameters(), *started.buffers()]
+    assert all(12345 not in tensor.shape for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_by_name(name):
+    assert get_loss(name) == LOSSES[name]()
+    spec = LOSSES[name]()
+    assert get_loss(spec) is spec
+
+
+def test_any_object_that_starts_is_a_loss():
+    own = SimpleNamespace(start=lambda n_bits, labels: torch.nn.Linear(n_bits, labels.shape[1]))
+    assert get_loss(own) is own
+
+
+def test_error_on_name_of_loss():
+    with pytest.raises(ValueError, match=r"one of 'ranking', .*'hyp2', or an object, got 'dsrh'"):
+        get_loss("dsrh")
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"),
+    [(3, "3"), (None, "None"), (torch.nn.MSELoss(), r"MSELoss\(\)"), (HyP2Loss, "class HyP2Loss")],
+    ids=str,
+)
+def test_error_on_object_that_is_no_loss(loss, got):
+    with pytest.raises(TypeError, match=rf"start\(n_bits, labels\), such as .*, got .*{got}"):
+        get_loss(loss)
+
+
+def test_error_on_loss_without_value():
+    with pytest.raises(NotImplementedError, match="HashingLoss should define batch_loss"):
+        HashingLoss().start(2, torch.zeros(1, 1))(torch.zeros(1, 2), torch.zeros(1, 1), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "params"),
+    [
+        (RankingLoss, {"margin": 0}),
+        (RankingLoss, {"margin": "large"}),
+        (RankingLoss, {"weighting": "dcg"}),
+        (RankingLoss, {"balance": -0.1}),
+        (RankingLoss, {"list_size": 0}),
+        (RankingLoss, {"list_size": 2.5}),
+        (TieAwareNDCGLoss, {"balance": math.inf}),
+        (TieAwareNDCGLoss, {"list_size": "all"}),
+        (PairwiseLikelihoodLoss, {"quantization": -1}),
+        (HashNetLoss, {"alpha": 0}),
+        (HashNetLoss, {"growth": math.nan}),
+        (SoftPairLoss, {"scale": 0}),
+        (SoftPairLoss, {"soft_weight": -1}),
+        (SoftPairLoss, {"quantization": None}),
+        (TripletLikelihoodLoss, {"margin": -1}),
+        (TripletLikelihoodLoss, {"quantization": -1}),
+        (CentralSimilarityLoss, {"centers": "random"}),
+        (CentralSimilarityLoss, {"quantization": math.inf}),
+        (OrthoHashLoss, {"margin": -0.2}),
+        (OrthoHashLoss, {"scale": 0}),
+        (OrthoHashLoss, {"targets": None}),
+        (HyP2Loss, {"beta": -1}),
+        (HyP2Loss, {"threshold": 1.5}),
+    ],
+    ids=str,
+)
+def test_error_on_hyper_parameter(loss, params):
+    ((name, value),) = params.items()
+    message = f"The '{name}' parameter of {loss.__name__} must be .* Got {value!r} instead"
+    with pytest.raises(ValueError, match=message):
+        loss(**params)
+
+
+def test_hyper_parameters_are_keywords():
+    with pytest.raises(TypeError, match="positional"):
+        RankingLoss(2.0)
