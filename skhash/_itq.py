@@ -1,15 +1,20 @@
 """Iterative quantisation, on principal (ITQ) or canonical (CCA-ITQ) directions."""
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular, svd
-from sklearn.decomposition import PCA
-from sklearn.utils import check_random_state
+from scipy.linalg import cholesky, eigh, solve_triangular, svd
+from sklearn.base import _fit_context
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 
-from skhash.base import BaseHasher
+from skhash.base import BaseHasher, _unchanged_on_error
+from skhash.codes import pack_codes
+
+# Rows that are centred, and whose products are summed, at once.
+_BLOCK_ROWS = 2**12
 
 
 class _RotatedHasher(BaseHasher):
@@ -19,21 +24,114 @@ class _RotatedHasher(BaseHasher):
         **BaseHasher._parameter_constraints,
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "n_rotation_samples": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
 
     def _fit(self, X, Y):
-        _check_varies(X, "X")
-        self.mean_, directions = self._directions(X, Y)
+        self._start()
+        self._learn(X, Y)
+        # They are for more parts to come, and would make a copy or a pickle large.
+        del self._sums, self._sample
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, Y=None, classes=None):
+        """Learn from one more part of the training set; the first call after `fit` starts anew.
+
+        What is kept between calls does not grow with the number of samples: sums over all of
+        them, and `n_rotation_samples` of them. After the last part the hasher is that of `fit` on
+        all parts in their order, to rounding. Its database is empty, for codes of earlier parts
+        are not known: call `set_database`.
+
+        Each call learns the directions and the rotation anew, so few large parts take less time
+        than many small ones. If `partial_fit` raises, the hasher is left as it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+
+        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,), default=None
+            Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
+            ignore them.
+
+        classes : array-like of shape (n_classes,), default=None
+            In the first call, all class labels of the parts to come, where `Y` holds class labels
+            and the first part may lack some. In later calls it is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing where the
+            hasher learns from it or holds other labels than in the first call, or all samples so
+            far are equal.
+        """
+        with _unchanged_on_error(self):
+            self._fit_part(X, Y if self._supervised else None, classes)
+        return self
+
+    def _fit_part(self, X, Y, classes):
+        """Do the work of `partial_fit`, in whatever state an error leaves behind."""
+        self._check_labels_given(Y)
+        first = not hasattr(self, "_sums")
+        X = self._validate_X(X, reset=first)
+        if first:
+            self._start()
+            self._labels_from_fit = Y is not None
+            self._learn_labels(Y if Y is None or classes is None else classes)
+        Y = self._encode_known_labels(Y)
+        if Y is not None:
+            check_consistent_length(X, Y)
+        self._extend(X, Y)
+
+    def _extend(self, X, Y):
+        """Learn from validated input, and leave an empty database."""
+        self._learn(X, Y)
+        self._n_features_out = self.n_bits
+        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
+        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
+
+    def _start(self):
+        """Forget what was learnt, and settle what is drawn at random."""
         rng = check_random_state(self.random_state)
+        self._rotation_seed, seed = rng.randint(np.iinfo(np.int32).max, size=2)
+        self._sums, self._sample = None, _Sample.empty(seed)
+
+    def _learn(self, X, Y):
+        """Add samples to what was learnt from, and learn directions and rotation of all."""
+        sums = _Sums.of(X, Y)
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._sample = self._sample.updated(X, self.n_rotation_samples)
+        self.mean_, directions = self._directions(self._sums)
+        dtype = self._sample.rows.dtype
+        self.mean_, directions = self.mean_.astype(dtype), directions.astype(dtype)
         rotation, self.quantization_errors_ = _itq_rotation(
-            (X - self.mean_) @ directions.T, self.n_bits, self.max_iter, self.tol, rng
+            _centred_product(self._sample.rows, self.mean_, directions),
+            self.n_bits,
+            self.max_iter,
+            self.tol,
+            np.random.RandomState(self._rotation_seed),
         )
         self.n_iter_ = len(self.quantization_errors_)
         self.components_ = rotation.T @ directions
 
     def _project(self, X):
-        return (X - self.mean_) @ self.components_.T
+        return _centred_product(X, self.mean_, self.components_)
+
+    def _pad(self, n_directions, what):
+        """Warn once if the directions are fewer than the bits."""
+        if self.n_bits > n_directions:
+            warnings.warn(
+                f"n_bits={self.n_bits} is more than the {n_directions} {what}; they are padded "
+                "with zeros and rotated, so that bits are correlated.",
+                stacklevel=8,
+            )
 
 
 class ITQHasher(_RotatedHasher):
@@ -50,7 +148,8 @@ class ITQHasher(_RotatedHasher):
     Parameters
     ----------
     n_bits : int, default=32
-        Length of the codes, at most ``min(n_samples, n_features)``.
+        Length of the codes. Above the number of principal components, a warning is given, and
+        they are padded with zeros before the rotation, which spreads them over all bits.
 
     max_iter : int, default=50
         Most turns.
@@ -58,11 +157,15 @@ class ITQHasher(_RotatedHasher):
     tol : float, default=0
         Stop when a turn lessens the quantisation error by no more than this fraction.
 
+    n_rotation_samples : int, default=50000
+        Most training samples that the rotation is learnt from, drawn at random. The directions
+        are learnt from all.
+
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the initial rotation.
+        Draws the initial rotation, and the samples that it is learnt from.
 
     Attributes
     ----------
@@ -73,7 +176,7 @@ class ITQHasher(_RotatedHasher):
         Mean of the training samples.
 
     quantization_errors_ : ndarray of shape (n_iter,)
-        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation, with
+        Mean of :math:`\|b - v R\|^2` over the samples of the rotation, before each turn, with
         :math:`V` scaled to a root mean square of 1 (codes do not depend on its scale).
 
     n_iter_ : int
@@ -110,25 +213,31 @@ class ITQHasher(_RotatedHasher):
     True
     """
 
-    def __init__(self, n_bits=32, *, max_iter=50, tol=0.0, n_neighbors=5, random_state=None):
+    def __init__(
+        self,
+        n_bits=32,
+        *,
+        max_iter=50,
+        tol=0.0,
+        n_rotation_samples=50000,
+        n_neighbors=5,
+        random_state=None,
+    ):
         self.n_bits = n_bits
         self.max_iter = max_iter
         self.tol = tol
+        self.n_rotation_samples = n_rotation_samples
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
-    def _directions(self, X, Y):  # noqa: ARG002
-        n_samples, n_features = X.shape
-        if self.n_bits > min(X.shape):
-            raise ValueError(
-                f"n_bits={self.n_bits} should be at most min(n_samples, n_features), the number "
-                f"of principal components; got n_samples={n_samples}, n_features={n_features}. "
-                "LSHHasher takes any n_bits."
-            )
-        # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
-        solver = "covariance_eigh" if n_samples >= n_features else "full"
-        pca = PCA(self.n_bits, svd_solver=solver).fit(X)
-        return pca.mean_, pca.components_
+    def _directions(self, sums):
+        _check_varies(sums.xx, "X", sums.n_samples)
+        variances, vectors = eigh(sums.xx)
+        variances, vectors = variances[::-1], vectors[:, ::-1].T
+        # Directions whose variance rounding alone would decide are none.
+        rank = np.count_nonzero(variances > 10 * np.finfo(sums.dtype).eps * variances[0])
+        self._pad(rank, "principal components of X")
+        return sums.mean, _signed(vectors[: min(rank, self.n_bits)])
 
 
 class CCAITQHasher(_RotatedHasher):
@@ -163,11 +272,15 @@ class CCAITQHasher(_RotatedHasher):
     tol : float, default=0
         Stop when a turn lessens the quantisation error by no more than this fraction.
 
+    n_rotation_samples : int, default=50000
+        Most training samples that the rotation is learnt from, drawn at random. The directions
+        are learnt from all.
+
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the initial rotation.
+        Draws the initial rotation, and the samples that it is learnt from.
 
     Attributes
     ----------
@@ -181,7 +294,7 @@ class CCAITQHasher(_RotatedHasher):
         Mean of the training samples.
 
     quantization_errors_ : ndarray of shape (n_iter,)
-        Mean of :math:`\|b - v R\|^2` over the training samples, before each turn's rotation, with
+        Mean of :math:`\|b - v R\|^2` over the samples of the rotation, before each turn, with
         :math:`V` scaled to a root mean square of 1 (codes do not depend on its scale).
 
     n_iter_ : int
@@ -233,6 +346,7 @@ class CCAITQHasher(_RotatedHasher):
         reg_labels=1.0,
         max_iter=50,
         tol=0.0,
+        n_rotation_samples=50000,
         n_neighbors=5,
         random_state=None,
     ):
@@ -241,46 +355,150 @@ class CCAITQHasher(_RotatedHasher):
         self.reg_labels = reg_labels
         self.max_iter = max_iter
         self.tol = tol
+        self.n_rotation_samples = n_rotation_samples
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
-    def _directions(self, X, Y):
-        _check_varies(Y, "Y")
-        mean = X.mean(axis=0)
-        directions, self.correlations_ = _canonical_directions(
-            X - mean, Y, self.reg, self.reg_labels
-        )
-        n_directions = len(directions)
-        if self.n_bits > n_directions:
-            warnings.warn(
-                f"n_bits={self.n_bits} is more than the {n_directions} canonical directions of X "
-                "and Y; they are padded with zeros and rotated, so that bits are correlated.",
-                stacklevel=6,
-            )
+    def _directions(self, sums):
+        _check_varies(sums.xx, "X", sums.n_samples)
+        _check_varies(sums.yy, "Y", sums.n_samples)
+        directions, correlations = _canonical_directions(sums, self.reg, self.reg_labels)
+        self.correlations_ = correlations.astype(sums.dtype)
+        self._pad(len(directions), "canonical directions of X and Y")
         keep = slice(self.n_bits)
-        return mean, directions[keep] * self.correlations_[keep, None]
+        return sums.mean, directions[keep] * correlations[keep, None]
 
 
-def _check_varies(rows, name):
-    """Raise if all rows are the same: rounding alone would decide the directions."""
-    if (rows == rows[:1]).all():
-        raise ValueError(
-            f"{name} should vary over the training samples, got {len(rows)} equal rows."
+@dataclass(frozen=True)
+class _Sums:
+    """Means and covariances of samples, with the dtype of these; they add up."""
+
+    n_samples: int
+    dtype: np.dtype
+    mean: np.ndarray
+    xx: np.ndarray
+    mean_y: np.ndarray
+    xy: np.ndarray
+    yy: np.ndarray
+
+    @classmethod
+    def of(cls, X, Y):
+        """Sum a block of rows at a time, in double precision across blocks."""
+        Y = np.empty((len(X), 0), X.dtype) if Y is None else Y
+        return sum(
+            (cls._of_block(X[rows], Y[rows]) for rows in gen_batches(len(X), _BLOCK_ROWS)), None
+        )
+
+    @classmethod
+    def _of_block(cls, X, Y):
+        (mean, X, rest), (mean_y, Y, rest_y) = _centred(X, X.dtype), _centred(Y, X.dtype)
+        return cls(
+            len(X),
+            X.dtype,
+            mean,
+            X.T @ X / len(X) - np.outer(rest, rest),
+            mean_y,
+            X.T @ Y / len(X) - np.outer(rest, rest_y),
+            Y.T @ Y / len(X) - np.outer(rest_y, rest_y),
+        )
+
+    def __radd__(self, other):
+        return self if other is None else NotImplemented
+
+    def __add__(self, other):
+        """Those of both sets of samples (pairwise updating of Chan, Golub and LeVeque)."""
+        n = self.n_samples + other.n_samples
+        share = other.n_samples / n
+        step, step_y = other.mean - self.mean, other.mean_y - self.mean_y
+        between = share * (1 - share)
+
+        def joined(name, left, right):
+            own = (1 - share) * getattr(self, name) + share * getattr(other, name)
+            return own + between * np.outer(left, right)
+
+        return _Sums(
+            n,
+            self.dtype,
+            self.mean + share * step,
+            joined("xx", step, step),
+            self.mean_y + share * step_y,
+            joined("xy", step, step_y),
+            joined("yy", step_y, step_y),
         )
 
 
-def _canonical_directions(X, Y, reg, reg_labels):
-    """Return the canonical directions of centred X, a row each, and their correlations."""
-    Y = Y.astype(X.dtype) - Y.mean(axis=0, dtype=X.dtype)
-    factor_x = _regularised_cholesky(X.T @ X / len(X), reg)
-    factor_y = _regularised_cholesky(Y.T @ Y / len(X), reg_labels)
-    whitened = solve_triangular(factor_x, X.T @ Y / len(X), lower=True)
+def _centred(rows, dtype):
+    """Return the mean of the rows, the rows less about their mean, and the mean of these."""
+    # Less the first row, equal rows are exactly 0, and have a covariance of exactly 0.
+    origin, rows = rows[0].astype(np.float64), rows.astype(dtype) - rows[0].astype(dtype)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    rows -= mean.astype(dtype)
+    return origin + mean, rows, rows.mean(axis=0, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Rows of a stream that are kept: those of the smallest random numbers, one drawn for each.
+
+    Which they are does not depend on how the stream is cut.
+    """
+
+    state: tuple
+    rows: np.ndarray | None
+    priorities: np.ndarray
+
+    @classmethod
+    def empty(cls, seed):
+        """Start the stream."""
+        return cls(np.random.RandomState(seed).get_state(), None, np.empty(0))
+
+    def updated(self, X, size):
+        """Return the sample of the stream with the rows of `X` at its end."""
+        rng = np.random.RandomState()
+        rng.set_state(self.state)
+        priorities = np.concatenate([self.priorities, rng.random_sample(len(X))])
+        keep = np.arange(len(priorities))
+        if len(keep) > size:
+            keep = np.sort(np.argpartition(priorities, size - 1)[:size])
+        n_old = len(self.priorities)
+        rows = X[keep[keep >= n_old] - n_old]
+        if n_old:
+            rows = np.concatenate([self.rows[keep[keep < n_old]], rows.astype(self.rows.dtype)])
+        return _Sample(rng.get_state(), rows, priorities[keep])
+
+
+def _centred_product(X, mean, directions):
+    """``(X - mean) @ directions.T``, without a centred copy of `X`."""
+    product = np.empty((len(X), len(directions)), np.result_type(X, directions))
+    for rows in gen_batches(len(X), _BLOCK_ROWS):
+        np.matmul(X[rows] - mean, directions.T, out=product[rows])
+    return product
+
+
+def _check_varies(covariance, name, n_samples):
+    """Raise if all rows are the same: rounding alone would decide the directions."""
+    if not covariance.any():
+        raise ValueError(
+            f"{name} should vary over the training samples, got {n_samples} equal rows."
+        )
+
+
+def _signed(vectors):
+    """Return the rows, signed such that their greatest coefficient is positive."""
+    greatest = np.abs(vectors).argmax(axis=1)[:, None]
+    return vectors * np.sign(np.take_along_axis(vectors, greatest, axis=1))
+
+
+def _canonical_directions(sums, reg, reg_labels):
+    """Return the canonical directions of X and Y, a row each, and their correlations."""
+    factor_x = _regularised_cholesky(sums.xx, reg)
+    factor_y = _regularised_cholesky(sums.yy, reg_labels)
+    whitened = solve_triangular(factor_x, sums.xy, lower=True)
     whitened = solve_triangular(factor_y, whitened.T, lower=True).T
     left, correlations, _ = svd(whitened, full_matrices=False)
     # Label indicators that sum to a constant (one class each) lose a direction to centring.
-    rank = max(1, np.count_nonzero(correlations > np.finfo(X.dtype).eps * max(whitened.shape)))
-    directions = solve_triangular(factor_x.T, left[:, :rank]).T
-    return directions.astype(X.dtype, copy=False), correlations[:rank].astype(X.dtype, copy=False)
+    rank = max(1, np.count_nonzero(correlations > np.finfo(sums.dtype).eps * max(whitened.shape)))
+    return _signed(solve_triangular(factor_x.T, left[:, :rank]).T), correlations[:rank]
 
 
 def _regularised_cholesky(covariance, reg):

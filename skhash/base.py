@@ -109,11 +109,7 @@ class BaseHasher(
 
     def _fit_once(self, X, Y):
         """Do the work of `fit`, in whatever state an error leaves behind."""
-        if Y is None and self._supervised:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None. Pass Y, the label sets of X: an indicator matrix or class labels."
-            )
+        self._check_labels_given(Y)
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
         X = self._validate_X(X, reset=True)
@@ -216,12 +212,11 @@ class BaseHasher(
         check_is_fitted(self)
         X = self._validate_X(X, reset=False)
         with _unchanged_on_error(self):
-            labels = self._encode_labels(Y) if self._labels_from_fit else self._learn_labels(Y)
+            if not self._labels_from_fit:
+                self._learn_labels(Y)
+            labels = self._encode_known_labels(Y)
             if labels is not None:
                 check_consistent_length(X, labels)
-                if self._one_class_each and not labels.any(axis=1).all():
-                    unseen = np.setdiff1d(Y, self.classes_)
-                    raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
             self._store_database(X, labels)
         return self
 
@@ -345,12 +340,25 @@ class BaseHasher(
 
     def _require_labels(self):
         """Return the packed labels of the database, or raise."""
+        if not len(self.database_codes_):
+            raise ValueError(
+                f"The database of this {type(self).__name__} is empty, as partial_fit leaves it. "
+                "Call set_database(X, Y)."
+            )
         if self.database_labels_ is None:
             raise ValueError(
                 f"The database of this {type(self).__name__} has no label sets. "
                 "Call fit(X, Y) or set_database(X, Y) with Y."
             )
         return self.database_labels_
+
+    def _check_labels_given(self, Y):
+        """Raise if `Y` is missing where the hasher learns from it."""
+        if Y is None and self._supervised:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None. Pass Y, the label sets of X: an indicator matrix or class labels."
+            )
 
     def _learn_labels(self, Y):
         """Take over the label space of `Y` and return `Y` as an indicator matrix, or None."""
@@ -379,6 +387,14 @@ class BaseHasher(
                 f"(n_samples, {len(self.classes_)}), as in fit, got shape {Y.shape}."
             )
         return Y
+
+    def _encode_known_labels(self, Y):
+        """Return `Y` as an indicator matrix, or raise if it has a class that was never seen."""
+        labels = self._encode_labels(Y)
+        if labels is not None and self._one_class_each and not labels.any(axis=1).all():
+            unseen = np.setdiff1d(_as_labels(Y), self.classes_)
+            raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
+        return labels
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

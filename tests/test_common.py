@@ -23,7 +23,7 @@ class ThresholdedNeighbors(HammingNeighbors):
 
 ESTIMATORS = [
     LSHHasher(n_bits=4),
-    ITQHasher(n_bits=2),
+    ITQHasher(n_bits=1),
     CCAITQHasher(n_bits=1),
     HDMLHasher(n_bits=2, max_epochs=3),
     KSHHasher(n_bits=2, n_anchors=5),

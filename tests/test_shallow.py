@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import label_binarize
 
 from skhash import CCAITQHasher, ITQHasher, LSHHasher
-from skhash._itq import _canonical_directions, _itq_rotation
+from skhash._itq import _canonical_directions, _itq_rotation, _Sums
 
 HASHERS = [
     LSHHasher(4, random_state=0),
@@ -168,16 +168,22 @@ def test_itq_with_a_max_of_turns_and_a_tolerance(data):
     assert_array_equal(short.quantization_errors_, errors[:2])
 
 
-@pytest.mark.parametrize(("shape", "most"), [((40, 6), 6), ((5, 6), 5)])
-def test_error_on_more_bits_than_principal_components(shape, most):
+@pytest.mark.parametrize(("shape", "rank"), [((40, 6), 6), ((5, 6), 4)])
+def test_more_bits_than_principal_components_warn_once_and_work(shape, rank):
     X = np.random.default_rng(0).normal(size=shape)
-    ITQHasher(most).fit(X)
-    message = (
-        rf"n_bits={most + 1} should be at most min\(n_samples, n_features\).*"
-        rf"n_samples={shape[0]}, n_features=6.*LSHHasher takes any n_bits"
-    )
-    with pytest.raises(ValueError, match=message):
-        ITQHasher(most + 1).fit(X)
+    hasher = ITQHasher(10, random_state=0)
+    message = f"n_bits=10 is more than the {rank} principal components of X"
+    with pytest.warns(UserWarning, match=message) as record:
+        hasher.fit(X)
+    assert len(record) == 1
+    assert record[0].filename == __file__
+    # Rows of the rotation are orthonormal: distances of projections are those of components.
+    V = PCA(rank, svd_solver="full").fit(X).components_
+    assert_allclose(hasher.components_.T @ hasher.components_, V.T @ V, atol=1e-8)
+    assert np.all(np.diff(hasher.quantization_errors_) <= 1e-12)
+    bits = hasher.transform(X)
+    assert np.all(bits.any(axis=0) & (1 - bits).any(axis=0))
+    ITQHasher(rank).fit(X)
 
 
 # CCA-ITQ: a direct solution of the generalised eigenproblem.
@@ -202,7 +208,7 @@ def test_correlations_equal_those_of_the_eigenproblem(reg, reg_labels, n_labels,
     hasher = CCAITQHasher(1, reg=reg, reg_labels=reg_labels, random_state=0).fit(X, Y)
     assert_allclose(hasher.correlations_, np.sqrt(squares), rtol=1e-8)
     assert np.all(hasher.correlations_ < 1)
-    directions, correlations = _canonical_directions(X - X.mean(axis=0), Y, reg, reg_labels)
+    directions, correlations = _canonical_directions(_Sums.of(X, Y), reg, reg_labels)
     assert_array_equal(correlations, hasher.correlations_)
     signs = np.sign((directions * vectors).sum(axis=1))[:, None]
     assert_allclose(directions, signs * vectors, rtol=1e-6, atol=1e-8)
@@ -210,7 +216,7 @@ def test_correlations_equal_those_of_the_eigenproblem(reg, reg_labels, n_labels,
 
 def test_directions_are_orthonormal_in_the_regularised_covariance(data):
     X, Y = data
-    directions, _ = _canonical_directions(X - X.mean(axis=0), Y, 0.1, 1.0)
+    directions, _ = _canonical_directions(_Sums.of(X, Y), 0.1, 1.0)
     xx, _, _ = regularised_covariances(X, Y, 0.1, 1.0)
     assert_allclose(directions @ xx @ directions.T, np.eye(5), atol=1e-12)
 
@@ -219,9 +225,7 @@ def test_directions_are_orthonormal_in_the_regularised_covariance(data):
 def test_components_rotate_scaled_canonical_directions(n_bits, data):
     X, Y = data
     hasher = CCAITQHasher(n_bits, random_state=0).fit(X, Y)
-    directions, correlations = _canonical_directions(
-        X - X.mean(axis=0), Y, hasher.reg, hasher.reg_labels
-    )
+    directions, correlations = _canonical_directions(_Sums.of(X, Y), hasher.reg, hasher.reg_labels)
     scaled = (directions * correlations[:, None])[:n_bits]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
     xx, _, _ = regularised_covariances(X, Y, hasher.reg, hasher.reg_labels)
@@ -254,9 +258,7 @@ def test_more_bits_than_directions_warn_once_and_work(data):
     assert hasher.components_.shape == (12, 7)
     assert np.linalg.matrix_rank(hasher.components_) == 5
     # Rows of the rotation are orthonormal: distances of projections are those of directions.
-    directions, correlations = _canonical_directions(
-        X - X.mean(axis=0), Y, hasher.reg, hasher.reg_labels
-    )
+    directions, correlations = _canonical_directions(_Sums.of(X, Y), hasher.reg, hasher.reg_labels)
     scaled = directions * correlations[:, None]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
     assert np.all(np.diff(hasher.quantization_errors_) <= 1e-12)

@@ -134,6 +134,11 @@ def _fitted_hasher(estimator):
             f"got {estimator!r}."
         )
     check_is_fitted(hasher, "database_codes_")
+    if not len(hasher.database_codes_):
+        raise ValueError(
+            f"The database of this {type(hasher).__name__} is empty, as partial_fit leaves it: "
+            "call set_database(X, Y)."
+        )
     if hasher.database_labels_ is None:
         raise ValueError(
             f"Scoring needs label sets in the database, and {type(hasher).__name__} was fit "
