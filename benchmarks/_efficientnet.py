@@ -35,7 +35,10 @@ def _trained(state):
 
 
 def cached_features(images, file, batch_size=128):
-    """Return the pooled features (n, 1280) of all images, computed once and kept in a file."""
+    """Return pooled features (n, 1280), computed once and kept in a file.
+
+    They are the means of those of each image and of its mirror image.
+    """
     file = Path(file)
     if file.is_file():
         return np.load(file)
@@ -46,7 +49,8 @@ def cached_features(images, file, batch_size=128):
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            parts.append(model((batch.permute(0, 3, 1, 2) - mean) / std).float().cpu().numpy())
+            batch = (batch.permute(0, 3, 1, 2) - mean) / std
+            parts.append(((model(batch) + model(batch.flip(3))) / 2).cpu().numpy())
     features = np.concatenate(parts)
     # Under its own name only once it is whole.
     partial = file.with_suffix(".part.npy")

@@ -29,7 +29,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sklearn.preprocessing import normalize
 
-from skhash import CCAITQHasher, DeepRankingHasher, ITQHasher, LSHHasher
+from skhash import (
+    CCAITQHasher,
+    DeepRankingHasher,
+    HDMLHasher,
+    ITQHasher,
+    KSHHasher,
+    LSHHasher,
+    SDHHasher,
+    SpectralHasher,
+)
 from skhash.codes import unpack_codes
 from skhash.datasets import fetch_mirflickr25k, make_digit_scenes, retrieval_split
 from skhash.metrics import (
@@ -50,7 +59,7 @@ METRICS = {
 class RandomOrder:
     """Give all samples one code, so that the exact expectation is over a random order."""
 
-    def __init__(self, n_bits, **_):
+    def __init__(self, n_bits):
         self.n_bits = n_bits
 
     def fit(self, X, Y):  # noqa: ARG002
@@ -65,10 +74,14 @@ class RandomOrder:
 
 # A method is what makes the hasher, and which view of the data it is given.
 SHALLOW = {
-    "random order": (RandomOrder, "features"),
+    "random order": (lambda n_bits, random_state: RandomOrder(n_bits), "features"),  # noqa: ARG005
     "LSH": (LSHHasher, "features"),
+    "Spectral": (lambda n_bits, random_state: SpectralHasher(n_bits), "features"),  # noqa: ARG005
     "ITQ": (ITQHasher, "features"),
     "CCA-ITQ": (partial(CCAITQHasher, reg=0.03), "features"),
+    "KSH": (partial(KSHHasher, similarity="graded"), "features"),
+    "SDH": (SDHHasher, "features"),
+    "HDML": (HDMLHasher, "features"),
 }
 
 
