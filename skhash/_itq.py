@@ -518,12 +518,21 @@ def _itq_rotation(V, n_bits, max_iter, tol, rng):
     rotation = svd(rng.standard_normal((n_bits, n_bits)))[0][: V.shape[1]].astype(V.dtype)
     norms, errors = np.vdot(V, V) / len(V), []
     for _ in range(max_iter):
-        rotated = V @ rotation
-        errors.append(norms + n_bits - 2 * np.abs(rotated).sum(axis=1).mean())
+        pull = _product_with_signs(V, rotation)
+        # The sum of |V R| is that of B * (V R), which is that of R * (V' B).
+        errors.append(norms + n_bits - 2 * np.vdot(rotation, pull) / len(V))
         if len(errors) > 1 and errors[-2] - errors[-1] <= tol * errors[-2]:
             break
-        left, _, right = svd(
-            V.T @ np.where(rotated >= 0, 1, -1).astype(V.dtype), full_matrices=False
-        )
+        left, _, right = svd(pull, full_matrices=False)
         rotation = left @ right
     return rotation, np.array(errors)
+
+
+def _product_with_signs(V, rotation):
+    """``V.T @ sign(V @ rotation)``, a block of rows at a time to stay in the cache."""
+    product = np.zeros_like(rotation)
+    for rows in gen_batches(len(V), _BLOCK_ROWS):
+        signs = V[rows] @ rotation
+        np.copysign(1, signs, out=signs)
+        product += V[rows].T @ signs
+    return product
