@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from skhash import metrics
 from skhash.codes import pack_codes, unpack_codes
 from skhash.metrics import make_retrieval_scorer
-from skhash.metrics._ranking import _METRICS
+from skhash.metrics._closed_forms import METRICS
 
 
 class SignHasher(TransformerMixin, BaseEstimator):
@@ -65,7 +65,7 @@ def by_hand(metric, hasher, X, Y, k=None):
     return score(hasher.transform(X), Y, codes, labels, k=k)
 
 
-@pytest.mark.parametrize("metric", _METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [None, 1, 10])
 def test_scorer_ranks_the_database_for_the_queries(metric, k, data):
     X, Y = data
@@ -94,7 +94,7 @@ def test_cross_val_score_scores_training_folds_as_database(data):
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_cross_validate_with_several_scorers(n_jobs, data):
-    scoring = {name: make_retrieval_scorer(name, k=9) for name in _METRICS}
+    scoring = {name: make_retrieval_scorer(name, k=9) for name in METRICS}
     results = cross_validate(
         SignHasher(), *data, scoring=scoring, cv=3, n_jobs=n_jobs, return_train_score=True
     )

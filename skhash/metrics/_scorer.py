@@ -8,14 +8,15 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes
-from skhash.metrics._ranking import _METRICS, _score_packed
+from skhash.metrics._closed_forms import METRICS
+from skhash.metrics._ranking import _mean, _score_packed
 
 __all__ = ["make_retrieval_scorer"]
 
 
 @validate_params(
     {
-        "metric": [StrOptions(set(_METRICS))],
+        "metric": [StrOptions(set(METRICS))],
         "k": [Interval(Integral, 1, None, closed="left"), None],
     },
     prefer_skip_nested_validation=True,
@@ -112,7 +113,7 @@ class _RetrievalScorer:
             n_bits=codes.shape[1],
             k=self._k,
         )
-        return float(scores.mean())
+        return _mean(scores)
 
     def __repr__(self):
         k = "" if self._k is None else f", k={self._k}"
