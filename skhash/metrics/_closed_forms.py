@@ -13,7 +13,6 @@ the order too: see :func:`_average_over_found`.
 """
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 __all__ = ["METRICS", "OPTIONS", "evaluate", "fill_empty"]
 
@@ -59,7 +58,8 @@ def evaluate(metric, counts, *, k=None, radius=None, ties="mean", **options):
         k = _AUTHORS_K
     name, cuts = ("k", k) if radius is None else ("radius", radius)
     values = np.empty((len(counts), np.size(cuts)))
-    for rows in gen_batches(len(counts), _batch_size(counts, ties, found)):
+    size = _batch_size(counts, ties, found)
+    for rows in [slice(start, start + size) for start in range(0, len(counts), size)]:
         ranking = _Ranking(counts[rows], ties)
         for column, cut in enumerate(np.ravel(cuts)):
             values[rows, column] = METRICS[metric](ranking.cut(**{name: cut}), **options)

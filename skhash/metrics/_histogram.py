@@ -1,8 +1,8 @@
 """Codes and label sets to counts: everything a Hamming ranking says, in one small table."""
 
-import zipfile
 from numbers import Integral, Real
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -422,16 +422,9 @@ class HammingHistogram:
             If the file is another, or of a version that this skhash does not read.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                version, counts = file["version"], file["counts"]
-        except (
-            AttributeError,
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                version, counts = arrays["version"], arrays["counts"]
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise ValueError(
                 f"{str(path)!r} is no file that HammingHistogram.save has written: {error}"
             ) from error
