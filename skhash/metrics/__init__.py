@@ -11,13 +11,15 @@ from skhash.metrics._ranking import (
     reciprocal_rank_score,
     weighted_average_precision_score,
 )
-from skhash.metrics._scorer import make_retrieval_scorer
+from skhash.metrics._scorer import get_scorer, get_scorer_names, make_retrieval_scorer
 
 __all__ = [
     "HammingHistogram",
     "acg_score",
     "average_precision_score",
     "bootstrap_interval",
+    "get_scorer",
+    "get_scorer_names",
     "make_retrieval_scorer",
     "ndcg_score",
     "precision_score",

@@ -303,9 +303,11 @@ class HammingHistogram:
             As :meth:`from_codes` does, or if there is only one sample.
         """
         (codes, labels), n_bits, _ = _pack_side(codes, labels)
-        return leave_one_out_packed(
-            codes, labels, n_bits=n_bits, n_jobs=n_jobs, working_memory=working_memory
-        )
+        check_several(codes)
+        options = {"n_bits": n_bits, "n_jobs": n_jobs, "working_memory": working_memory}
+        counts = hamming_histogram(codes, labels, codes, labels, **options)
+        leave_out_self(counts, labels)
+        return cls(counts)
 
     @property
     def n_bits(self):
@@ -690,48 +692,40 @@ def _check_cuts(cuts, name, least):
     return array[()]
 
 
-def leave_one_out_packed(codes, labels, *, n_bits, n_jobs=None, working_memory=None):
-    """Count packed codes and labels against themselves, each sample without itself.
+def check_several(codes):
+    """Raise if there is no other sample to rank.
 
     Parameters
     ----------
-    codes : array-like of shape (n_samples, ceil(n_bits / 8)), dtype uint8
-        Packed codes.
-
-    labels : array-like of shape (n_samples, ceil(n_labels / 8)), dtype uint8
-        Packed label sets.
-
-    n_bits : int
-        Number of bits of a code.
-
-    n_jobs : int, default=None
-        As in :meth:`HammingHistogram.from_codes`.
-
-    working_memory : float, default=None
-        As in :meth:`HammingHistogram.from_codes`.
-
-    Returns
-    -------
-    histogram : HammingHistogram
-        The histogram.
+    codes : ndarray of shape (n_samples, ...)
+        Codes of queries that are the database too.
 
     Raises
     ------
     ValueError
-        If there is only one sample.
+        If there are fewer than two samples.
     """
     if len(codes) < 2:
         raise ValueError(
             f"Leaving one out takes at least 2 samples, got {len(codes)}: "
             "a single sample has no other to rank."
         )
-    counts = hamming_histogram(
-        codes, labels, codes, labels, n_bits=n_bits, n_jobs=n_jobs, working_memory=working_memory
-    )
+
+
+def leave_out_self(counts, packed_labels):
+    """Take the queries themselves out of the counts of a database that they are in.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_queries, n_bits + 1, n_relevances), dtype int64
+        Table of the queries; changed in place.
+
+    packed_labels : ndarray of shape (n_queries, ceil(n_labels / 8)), dtype uint8
+        Packed label sets of the queries.
+    """
     # A sample is at distance 0 of itself and shares all of its labels.
-    n_own = np.bitwise_count(labels).sum(axis=1, dtype=np.intp)
+    n_own = np.bitwise_count(packed_labels).sum(axis=1, dtype=np.intp)
     counts[np.arange(len(counts)), 0, n_own] -= 1
-    return HammingHistogram(counts)
 
 
 def hamming_histogram(

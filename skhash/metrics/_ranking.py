@@ -23,6 +23,7 @@ from skhash.metrics._histogram import (
     _slices,
     check_one_cut,
     hamming_histogram,
+    leave_out_self,
     pack_problem,
 )
 
@@ -742,11 +743,13 @@ def _score_packed(
     *,
     n_bits,
     empty=0,
+    leave_one_out=False,
     **options,
 ):
     """Return a metric of :data:`METRICS` for every query, from packed codes and labels.
 
-    Queries are taken in batches whose histograms fit scikit-learn's `working_memory`.
+    Queries are taken in batches whose histograms fit scikit-learn's `working_memory`. With
+    `leave_one_out` they are the database too, and do not rank themselves.
     """
     n_cells = (n_bits + 1) * (_max_relevance(packed_query_labels) + 1)
     batch_bytes = get_config()["working_memory"] * 2**20
@@ -760,6 +763,8 @@ def _score_packed(
             packed_db_labels,
             n_bits=n_bits,
         )
+        if leave_one_out:
+            leave_out_self(counts, packed_query_labels[batch])
         values[batch] = evaluate(metric, counts, **options)
     return fill_empty(values, empty)
 
