@@ -448,9 +448,9 @@ def test_histogram_in_blocks_within_working_memory(
 ):
     count_block, blocks = _histogram._count_block, []
 
-    def record(H, query_words, label_sets, words, labels):
-        blocks.append((len(H), words.nbytes + labels.nbytes, words.shape[1]))
-        count_block(H, query_words, label_sets, words, labels)
+    def record(H, query_words, label_sets, words, steps):
+        blocks.append((len(H), words.nbytes + steps.nbytes, words.shape[1]))
+        count_block(H, query_words, label_sets, words, steps)
 
     packed = pack_problem(make_problem(n_queries=4, n_database=n_database, n_bits=12))
     monkeypatch.setattr(_histogram, "_count_block", record)
@@ -460,9 +460,10 @@ def test_histogram_in_blocks_within_working_memory(
     options = {"n_bits": 12, "n_jobs": n_jobs}
     H = hamming_histogram(*packed, working_memory=working_memory, **options)
     assert_array_equal(H, expected)
-    # An item takes two more words, two small integers and its bin index in two widths.
-    n_bytes = max(n_bytes + 2 * n_items for _, n_bytes, n_items in blocks) * n_jobs
-    assert n_bytes <= max(n_jobs * 18, working_memory * 2**20)
+    # An item takes two more words, a popcount and its bin index, here of one byte, and a step
+    # for each label.
+    n_bytes = max(n_bytes + 18 * n_items for _, n_bytes, n_items in blocks) * n_jobs
+    assert n_bytes <= max(n_jobs * (8 + 8 + 18), working_memory * 2**20)
     assert sum(n_queries * n_items for n_queries, _, n_items in blocks) == expected.sum()
     assert {n_queries for n_queries, *_ in blocks} == {4 // n_jobs}
     n_blocks = len(blocks)

@@ -17,8 +17,8 @@ from skhash.metrics._closed_forms import OPTIONS, evaluate, fill_empty
 __all__ = ["HammingHistogram", "hamming_histogram"]
 
 # Database items per block: as many as keep a block in the second-level cache.
-_BLOCK_ITEMS = 2**15
-# An upper bound on the bytes of an item of a block, its labels not counted: word, popcount, sum,
+_BLOCK_ITEMS = 2**16
+# An upper bound on the bytes of an item of a block, codes and labels not counted: word, popcount,
 # bin index, and the index once more as the integer that counting takes.
 _BYTES_PER_ITEM = 32
 _VERSION = 1
@@ -814,30 +814,29 @@ def hamming_histogram(
 def _count(H, queries, database, n_items):
     """Count the pairs of some queries and the database, in place."""
     label_sets = [np.flatnonzero(labels) for labels in np.unpackbits(queries[1], axis=1)]
+    # The narrowest index that holds every cell: counting is bound by memory traffic.
+    index_type = np.min_scalar_type(H[0].size)
     for items in _slices(len(database[0]), n_items):
         words, labels = (side[items] for side in database)
-        # Bits of a word, and items of a label, side by side.
-        words = np.ascontiguousarray(words.T)
-        labels = np.ascontiguousarray(np.unpackbits(labels, axis=1).T)
-        _count_block(H, queries[0], label_sets, words, labels)
+        # A cell is d + (n_bits + 1) * r, to which a shared label adds n_bits + 1.
+        steps = np.unpackbits(labels, axis=1).T * index_type.type(H.shape[1])
+        _count_block(H, queries[0], label_sets, words.T.copy(), np.ascontiguousarray(steps))
 
 
-def _count_block(H, query_words, label_sets, words, labels):
-    """Add the pairs of the queries and one block of items to the table, in place."""
-    n_cells = H[0].size
-    # The narrowest index that holds every cell: the block is bound by memory traffic.
-    dtype, different = np.min_scalar_type(n_cells), np.empty(words.shape[1], dtype=np.uint64)
-    for cells, code, label_set in zip(
-        H.reshape(len(H), n_cells), query_words, label_sets, strict=True
-    ):
-        index = np.zeros(words.shape[1], dtype=dtype)
-        for word, other in zip(code, words, strict=True):
+def _count_block(H, query_words, label_sets, words, steps):
+    """Add the pairs of the queries and one block of items to the table, in place.
+
+    The words of the items have shape (n_words, n_items), the steps (n_labels, n_items).
+    """
+    different = np.empty(words.shape[1], dtype=np.uint64)
+    for table, code, label_set in zip(H, query_words, label_sets, strict=True):
+        index = np.bitwise_count(np.bitwise_xor(words[0], code[0], out=different))
+        index = index.astype(steps.dtype)
+        for word, other in zip(words[1:], code[1:], strict=True):
             index += np.bitwise_count(np.bitwise_xor(word, other, out=different))
-        index *= dtype.type(H.shape[2])
-        # An item shares with the query those of the query's labels that it has.
         for label in label_set:
-            index += labels[label]
-        cells += np.bincount(index, minlength=n_cells)
+            index += steps[label]
+        table += np.bincount(index, minlength=table.size).reshape(table.shape[::-1]).T
 
 
 def _slices(n_samples, size):
@@ -850,9 +849,12 @@ def _block_size(H, n_labels, n_threads, working_memory):
     if working_memory is None:
         working_memory = get_config()["working_memory"]
     n_bytes = working_memory * 2**20 / n_threads
+    # Labels as unpacked, as multiplied and in order; codes once more in words.
+    item_bytes = _BYTES_PER_ITEM + H.shape[1] // 8 + 16
+    item_bytes += n_labels * (1 + 2 * np.min_scalar_type(H[:1].size).itemsize)
     # A row is added to its cells once a block, so it should not be shorter than they are.
     n_items = max(_BLOCK_ITEMS, H.shape[1] * H.shape[2])
-    return int(max(1, min(n_items, n_bytes // (_BYTES_PER_ITEM + n_labels))))
+    return int(max(1, min(n_items, n_bytes // item_bytes)))
 
 
 def _max_relevance(packed_labels):
