@@ -16,10 +16,11 @@ from sklearn.metrics import ndcg_score as sklearn_ndcg
 from skhash import metrics
 from skhash.codes import pack_codes
 from skhash.metrics import _histogram
+from skhash.metrics._closed_forms import METRICS, evaluate
 from skhash.metrics._histogram import hamming_histogram
-from skhash.metrics._ranking import _METRICS, _score_packed
+from skhash.metrics._ranking import _score_packed
 
-ALL_METRICS = {name: getattr(metrics, f"{name}_score") for name in _METRICS}
+ALL_METRICS = {name: getattr(metrics, f"{name}_score") for name in METRICS}
 ALL_N_BITS = [1, 7, 8, 12, 48, 63, 64, 65, 256]
 ALL_K = [None, 1, 2, 5, 100]
 
@@ -79,6 +80,10 @@ def oracle_precision(relevance, k):
 
 def oracle_recall(relevance, k):
     return sum(r > 0 for r in relevance[:k]) / sum(r > 0 for r in relevance)
+
+
+def oracle_reciprocal_rank(relevance, k):
+    return max([1 / p for p, r in enumerate(relevance[:k], 1) if r > 0], default=0)
 
 
 ORACLES = {name: globals()[f"oracle_{name}"] for name in ALL_METRICS}
@@ -209,7 +214,7 @@ def test_accurate_in_a_large_database(metric, k):
         before = (sums.cumsum() - sums)[group]
         terms = (relevant / sizes)[group] * (before + own[group] + others) / rank
         expected = terms[:k].sum() / min(k or n_database, relevant.sum())
-    assert_allclose(_METRICS[metric](H, k), expected, rtol=1e-12)
+    assert_allclose(evaluate(metric, H, k=k), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["average_precision", "weighted_average_precision"])
@@ -227,7 +232,7 @@ def test_accurate_where_all_relevant_items_come_last(metric):
     ]
     expected = float(sum(terms) / 2 / (3 * 32))
     wide = np.finfo(np.longdouble).nmant > np.finfo(float).nmant
-    assert_allclose(_METRICS[metric](H, None), expected, rtol=1e-11 if wide else 1e-7)
+    assert_allclose(evaluate(metric, H), expected, rtol=1e-11 if wide else 1e-7)
 
 
 # Invariances: one table for all metrics.
@@ -436,27 +441,34 @@ def test_histogram_of_no_queries_is_empty():
     assert hamming_histogram(query_codes[:0], query_labels[:0], *database, n_bits=4).size == 0
 
 
-@pytest.mark.parametrize(("working_memory", "n_database"), [(0, 30), (1e-3, 300), (1, 3000)])
-def test_histogram_in_blocks_within_working_memory(working_memory, n_database, monkeypatch):
-    popcount, blocks = _histogram._popcount_pairs, []
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize(("working_memory", "n_database"), [(0, 30), (1e-3, 300), (1, 70_000)])
+def test_histogram_in_blocks_within_working_memory(
+    working_memory, n_database, n_jobs, monkeypatch
+):
+    count_block, blocks = _histogram._count_block, []
 
-    def record(operation, packed_a, packed_b):
-        blocks.append(len(packed_a) * len(packed_b))
-        return popcount(operation, packed_a, packed_b)
+    def record(H, query_words, label_sets, words, steps):
+        blocks.append((len(H), words.nbytes + steps.nbytes, words.shape[1]))
+        count_block(H, query_words, label_sets, words, steps)
 
-    packed = pack_problem(make_problem(n_queries=20, n_database=n_database, n_bits=12))
-    monkeypatch.setattr(_histogram, "_popcount_pairs", record)
+    packed = pack_problem(make_problem(n_queries=4, n_database=n_database, n_bits=12))
+    monkeypatch.setattr(_histogram, "_count_block", record)
     expected = hamming_histogram(*packed, n_bits=12)
-    assert max(blocks) == 20 * n_database == expected.sum()
+    assert len(blocks) == -(-n_database // _histogram._BLOCK_ITEMS)
     blocks.clear()
-    H = hamming_histogram(*packed, n_bits=12, working_memory=working_memory)
+    options = {"n_bits": 12, "n_jobs": n_jobs}
+    H = hamming_histogram(*packed, working_memory=working_memory, **options)
     assert_array_equal(H, expected)
-    # One pair takes a 64-bit word, two small integers and a bin index: 20 bytes at least.
-    assert 20 * max(blocks) <= max(20, working_memory * 2**20)
-    assert sum(blocks) == 2 * expected.sum()
+    # An item takes two more words, a popcount and its bin index, here of one byte, and a step
+    # for each label.
+    n_bytes = max(n_bytes + 18 * n_items for _, n_bytes, n_items in blocks) * n_jobs
+    assert n_bytes <= max(n_jobs * (8 + 8 + 18), working_memory * 2**20)
+    assert sum(n_queries * n_items for n_queries, _, n_items in blocks) == expected.sum()
+    assert {n_queries for n_queries, *_ in blocks} == {4 // n_jobs}
     n_blocks = len(blocks)
     with sklearn.config_context(working_memory=working_memory):
-        assert_array_equal(hamming_histogram(*packed, n_bits=12), expected)
+        assert_array_equal(hamming_histogram(*packed, **options), expected)
     assert len(blocks) == 2 * n_blocks
 
 
@@ -584,6 +596,6 @@ def test_histogram_errors():
 
 def test_public_names_are_sorted_and_documented():
     assert metrics.__all__ == sorted(metrics.__all__)
-    assert {f"{name}_score" for name in _METRICS} < set(metrics.__all__)
+    assert {f"{name}_score" for name in METRICS} < set(metrics.__all__)
     for name in metrics.__all__:
         assert "Examples\n" in getattr(metrics, name).__doc__

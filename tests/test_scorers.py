@@ -15,10 +15,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skhash import metrics
+from skhash import LSHHasher, metrics
 from skhash.codes import pack_codes, unpack_codes
-from skhash.metrics import make_retrieval_scorer
-from skhash.metrics._ranking import _METRICS
+from skhash.metrics import (
+    HammingHistogram,
+    get_scorer,
+    get_scorer_names,
+    make_retrieval_scorer,
+)
+from skhash.metrics._closed_forms import METRICS, OPTIONS
 
 
 class SignHasher(TransformerMixin, BaseEstimator):
@@ -65,7 +70,7 @@ def by_hand(metric, hasher, X, Y, k=None):
     return score(hasher.transform(X), Y, codes, labels, k=k)
 
 
-@pytest.mark.parametrize("metric", _METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [None, 1, 10])
 def test_scorer_ranks_the_database_for_the_queries(metric, k, data):
     X, Y = data
@@ -94,7 +99,7 @@ def test_cross_val_score_scores_training_folds_as_database(data):
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_cross_validate_with_several_scorers(n_jobs, data):
-    scoring = {name: make_retrieval_scorer(name, k=9) for name in _METRICS}
+    scoring = {name: make_retrieval_scorer(name, k=9) for name in METRICS}
     results = cross_validate(
         SignHasher(), *data, scoring=scoring, cv=3, n_jobs=n_jobs, return_train_score=True
     )
@@ -228,3 +233,187 @@ def test_error_on_lengths_widths_and_estimators(data):
 def test_error_on_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         make_retrieval_scorer(**params)
+
+
+# Scorers by name.
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    ("cut", "options"),
+    [
+        ("", {}),
+        ("@1", {"k": 1}),
+        ("@100", {"k": 100}),
+        ("@r0", {"radius": 0}),
+        ("@r2", {"radius": 2}),
+    ],
+    ids=["all", "at_1", "at_100", "within_0", "within_2"],
+)
+def test_scorers_by_name(name, cut, options, data):
+    hasher = SignHasher().fit(*data)
+    scorer = get_scorer(name + cut)
+    assert repr(scorer) == repr(make_retrieval_scorer(name, **options))
+    assert repr(eval(repr(scorer))) == repr(scorer)
+    codes = unpack_codes(hasher.database_codes_, 8)
+    expected = getattr(metrics, f"{name}_score")(codes, data[1], codes, data[1], **options)
+    assert_allclose(scorer(hasher, *data), expected, rtol=1e-12)
+
+
+def test_scorer_names():
+    assert get_scorer_names() == sorted(METRICS)
+    assert all(f"{name}_score" in metrics.__all__ for name in get_scorer_names())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["map", "ndcg@", "ndcg@0", "ndcg@-1", "ndcg@1.5", "ndcg@r", "ndcg@r-1", "@5", "NDCG", ""],
+)
+def test_error_on_unknown_names_lists_the_names(name):
+    with pytest.raises(
+        ValueError, match=rf"^'{name}' is not a valid scoring value.*'ndcg', 'prec"
+    ):
+        get_scorer(name)
+
+
+def test_error_on_a_name_that_is_none():
+    with pytest.raises(
+        ValueError, match="'scoring' parameter of get_scorer must be an instance of"
+    ):
+        get_scorer(None)
+
+
+# Options.
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("protocol", ["database", "leave_one_out"])
+def test_options_reach_the_metric(metric, protocol, data):
+    X, Y = data
+    Y[:5] = 0
+    hasher = SignHasher(n_bits=5).fit(X, Y)
+    codes = hasher.transform(X)
+    counts = {
+        "database": lambda: HammingHistogram.from_codes(codes, Y, codes, Y),
+        "leave_one_out": lambda: HammingHistogram.leave_one_out(codes, Y),
+    }
+    method, shown = getattr(counts[protocol](), metric), []
+    for options in [
+        {"k": 7, "ties": "best"},
+        {"radius": 1, "ties": "worst"},
+        {"empty": 1},
+        {"empty": "nan"},
+        *({name: values[1]} for name, values in OPTIONS.get(metric, {}).items()),
+    ]:
+        scorer = make_retrieval_scorer(metric, protocol=protocol, **options)
+        expected = np.nanmean(method(**options))
+        for same in [scorer, pickle.loads(pickle.dumps(scorer)), eval(repr(scorer))]:
+            assert_allclose(same(hasher, X, Y), expected, rtol=1e-12)
+        shown.append(repr(scorer))
+    assert len(set(shown)) == len(shown)
+    with pytest.raises(ValueError, match=r"\d+ of 60 queries have no relevant item"):
+        make_retrieval_scorer(metric, protocol=protocol, empty="raise")(hasher, X, Y)
+
+
+def test_repr_shows_what_is_not_default():
+    scorer = make_retrieval_scorer(
+        "average_precision", convention="authors", protocol="leave_one_out", ties="best", k=5
+    )
+    assert repr(scorer) == (
+        "make_retrieval_scorer('average_precision', k=5, protocol='leave_one_out', ties='best', "
+        "convention='authors')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"k": 3, "radius": 1}, ValueError, "two ways to cut a ranking, got k=3 and radius=1"),
+        ({"radius": -1}, ValueError, "'radius' parameter of make_retrieval_scorer must be an int"),
+        ({"protocol": "loo"}, ValueError, "'protocol' parameter .* must be a str among"),
+        ({"ties": "random"}, ValueError, "'ties' parameter of .* must be a str among"),
+        ({"empty": 0.5}, ValueError, "'empty' parameter of make_retrieval_scorer must be"),
+        ({"gain": "log"}, ValueError, r"'gain' option .*'exponential', 'linear'\). Got 'log'"),
+        ({"convention": "authors"}, TypeError, r"'ndcg'\) got an unexpected option 'convention'"),
+        ({"metric": "acg", "gain": "linear"}, TypeError, "it takes none"),
+    ],
+    ids=lambda part: "-".join(part) if isinstance(part, dict) else "",
+)
+def test_error_on_options(params, error, message):
+    with pytest.raises(error, match=message):
+        make_retrieval_scorer(**params)
+
+
+# Leave one out.
+
+
+def test_leave_one_out_needs_no_labels_in_the_database(data):
+    X, Y = data
+    scorer = make_retrieval_scorer("acg", k=3, protocol="leave_one_out")
+    score = scorer(SignHasher().fit(X[:30]), X[30:], Y[30:])
+    codes = SignHasher().fit(X[:30]).transform(X[30:])
+    expected = HammingHistogram.leave_one_out(codes, Y[30:]).acg(3).mean()
+    assert_allclose(score, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="needs the label sets of the queries"):
+        scorer(SignHasher().fit(X), X)
+    with pytest.raises(ValueError, match="takes at least 2 samples, got 1"):
+        scorer(SignHasher().fit(X), X[:1], Y[:1])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        scorer(SignHasher().fit(X), X[1:], Y)
+
+
+def test_leave_one_out_sees_classes_that_fit_has_not(data):
+    X, Y = data
+    classes = np.array(["ant", "bee", "cat", "dog"])[2 * Y[:, 0] + Y[:, 1]]
+    old = np.isin(classes, ["ant", "bee"])
+    hasher = SignHasher().fit(X[old], classes[old])
+    scorer = make_retrieval_scorer("recall", k=5, protocol="leave_one_out")
+    one_hot = classes[~old, None] == ["cat", "dog"]
+    expected = scorer(hasher, X[~old], one_hot)
+    assert expected > 0
+    assert scorer(hasher, X[~old], classes[~old]) == expected
+    assert make_retrieval_scorer("recall", k=5)(hasher, X[~old], classes[~old]) == 0
+
+
+def test_leave_one_out_in_batches(data):
+    scorer = make_retrieval_scorer("ndcg", k=9, protocol="leave_one_out")
+    hasher = SignHasher().fit(*data)
+    expected = scorer(hasher, *data)
+    with sklearn.config_context(working_memory=0):
+        assert_allclose(scorer(hasher, *data), expected, rtol=1e-12)
+
+
+# Model selection, with all kinds at once.
+
+SCORING = {
+    "ndcg@10": get_scorer("ndcg@10"),
+    "precision@r2": get_scorer("precision@r2"),
+    "reciprocal_rank": get_scorer("reciprocal_rank"),
+    "worst": make_retrieval_scorer("average_precision", ties="worst"),
+    "theirs": make_retrieval_scorer("weighted_average_precision", convention="authors"),
+    "among": make_retrieval_scorer("ndcg", k=10, protocol="leave_one_out"),
+}
+
+
+@pytest.mark.parametrize("routing", [False, True], ids=["plain", "routing"])
+def test_all_kinds_in_cross_validate_and_grid_search(routing, data):
+    X, Y = data
+    pipeline = make_pipeline(StandardScaler(), LSHHasher(n_bits=8, random_state=0))
+    cv = KFold(3, shuffle=True, random_state=0)
+    with sklearn.config_context(enable_metadata_routing=routing):
+        results = cross_validate(pipeline, X, Y, scoring=SCORING, cv=cv, n_jobs=2)
+        search = GridSearchCV(
+            pipeline,
+            {"lshhasher__n_bits": [2, 16]},
+            scoring=SCORING,
+            refit="among",
+            cv=cv,
+            n_jobs=2,
+        ).fit(X, Y)
+    for fold, (train, test) in enumerate(cv.split(X)):
+        fitted = clone(pipeline).fit(X[train], Y[train])
+        for name, scorer in SCORING.items():
+            assert_allclose(results[f"test_{name}"][fold], scorer(fitted, X[test], Y[test]))
+    assert len({tuple(results[f"test_{name}"]) for name in SCORING}) == len(SCORING)
+    assert search.best_params_ == {"lshhasher__n_bits": 16}
+    assert search.score(X, Y) == SCORING["among"](search.best_estimator_, X, Y)

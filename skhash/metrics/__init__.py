@@ -1,21 +1,29 @@
 """How good a ranking by Hamming distance is, exactly averaged over ties."""
 
+from skhash.metrics._histogram import HammingHistogram
 from skhash.metrics._ranking import (
     acg_score,
     average_precision_score,
+    bootstrap_interval,
     ndcg_score,
     precision_score,
     recall_score,
+    reciprocal_rank_score,
     weighted_average_precision_score,
 )
-from skhash.metrics._scorer import make_retrieval_scorer
+from skhash.metrics._scorer import get_scorer, get_scorer_names, make_retrieval_scorer
 
 __all__ = [
+    "HammingHistogram",
     "acg_score",
     "average_precision_score",
+    "bootstrap_interval",
+    "get_scorer",
+    "get_scorer_names",
     "make_retrieval_scorer",
     "ndcg_score",
     "precision_score",
     "recall_score",
+    "reciprocal_rank_score",
     "weighted_average_precision_score",
 ]

@@ -1,56 +1,79 @@
 """Retrieval metrics of a ranking by Hamming distance, exact under ties.
 
 Items at equal distance have no order, so a metric of the ranking is its expectation over all
-orders of the items at equal distance (McSherry and Najork, ECIR 2008). The private helpers
-compute it in closed form from the histogram ``H`` of shape (n_queries, n_bits + 1,
-max_relevance + 1), see :func:`skhash.metrics._histogram.hamming_histogram`, and return one
-value per query; the public functions validate and average.
+orders of the items at equal distance (McSherry and Najork, ECIR 2008). The functions here are
+means over queries, in one call; :class:`~skhash.metrics.HammingHistogram` has the same metrics for
+each query, at several cut-offs.
 """
 
-from numbers import Integral
-from typing import NamedTuple
+from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy import stats
 from sklearn import get_config
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skhash.codes import pack_codes
-from skhash.metrics._histogram import _max_relevance, _slices, hamming_histogram
+from skhash.metrics._closed_forms import evaluate, fill_empty
+from skhash.metrics._histogram import (
+    _CODES_AND_LABELS,
+    _EXTRA,
+    _POLICIES,
+    _max_relevance,
+    _slices,
+    check_one_cut,
+    hamming_histogram,
+    leave_out_self,
+    pack_problem,
+)
 
 __all__ = [
     "acg_score",
     "average_precision_score",
+    "bootstrap_interval",
     "ndcg_score",
     "precision_score",
     "recall_score",
+    "reciprocal_rank_score",
     "weighted_average_precision_score",
 ]
 
-# Tables of the size of H that a helper holds at once, with H itself.
+# Tables of the size of the counts that a batch of queries holds at once, with them.
 _TABLES = 4
+# Values that are drawn at once.
+_BATCH_VALUES = 2**22
 
 _CONSTRAINTS = {
-    "query_codes": ["array-like"],
-    "query_labels": ["array-like", "sparse matrix"],
-    "database_codes": ["array-like"],
-    "database_labels": ["array-like", "sparse matrix"],
+    **_CODES_AND_LABELS,
     "k": [Interval(Integral, 1, None, closed="left"), None],
+    "radius": [Interval(Integral, 0, None, closed="left"), None],
+    **_POLICIES,
 }
 
 
-@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
-def ndcg_score(query_codes, query_labels, database_codes, database_labels, *, k=None):
+@validate_params({**_CONSTRAINTS, "gain": _EXTRA["gain"]}, prefer_skip_nested_validation=True)
+def ndcg_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+    gain="exponential",
+):
     """Normalised discounted cumulative gain of the first `k` ranks.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
-    The gain of an item is ``2 ** r - 1``, its discount at rank `p` ``1 / log2(1 + p)``; the
-    discounted cumulative gain [2]_ of the first `k` ranks is divided by that of the ideal
-    order of the whole database for the query.
+    The gain of an item is ``2 ** r - 1``, or `r` by `gain`, its discount at rank `p`
+    ``1 / log2(1 + p)``; the discounted cumulative gain [2]_ of the first `k` ranks is divided by
+    that of the ideal order of the whole database for the query.
 
     Parameters
     ----------
@@ -70,6 +93,21 @@ def ndcg_score(query_codes, query_labels, database_codes, database_labels, *, k=
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
+    gain : {"exponential", "linear"}, default="exponential"
+        Gain of an item: ``2 ** r - 1`` or `r`.
+
     Returns
     -------
     score : float
@@ -79,7 +117,8 @@ def ndcg_score(query_codes, query_labels, database_codes, database_labels, *, k=
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -98,16 +137,35 @@ def ndcg_score(query_codes, query_labels, database_codes, database_labels, *, k=
     ...            database_codes, database_labels)
     0.811...
     """
-    return _mean_score("ndcg", query_codes, query_labels, database_codes, database_labels, k)
+    return _mean_score(
+        "ndcg",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+        gain=gain,
+    )
 
 
 @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
-def acg_score(query_codes, query_labels, database_codes, database_labels, *, k=None):
+def acg_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+):
     """Average cumulative gain: the mean relevance of the first `k` ranks.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
     The sum of `r` over the first ``min(k, n_database)`` ranks [2]_ is divided by
     ``min(k, n_database)``.
@@ -130,6 +188,18 @@ def acg_score(query_codes, query_labels, database_codes, database_labels, *, k=N
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
     Returns
     -------
     score : float
@@ -139,7 +209,8 @@ def acg_score(query_codes, query_labels, database_codes, database_labels, *, k=N
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -158,16 +229,37 @@ def acg_score(query_codes, query_labels, database_codes, database_labels, *, k=N
     ...           database_codes, database_labels, k=2)
     1.0
     """
-    return _mean_score("acg", query_codes, query_labels, database_codes, database_labels, k)
+    return _mean_score(
+        "acg",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+    )
 
 
-@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
-def average_precision_score(query_codes, query_labels, database_codes, database_labels, *, k=None):
+@validate_params(
+    {**_CONSTRAINTS, "convention": _EXTRA["convention"]}, prefer_skip_nested_validation=True
+)
+def average_precision_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+    convention="skhash",
+):
     """Average precision of the first `k` ranks, whose mean over queries is known as mAP.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
     An item is relevant if ``r > 0``. The precisions at the relevant ranks ``p <= k`` are summed
     and divided by ``min(k, n_relevant)``, where `n_relevant` counts the relevant items of the
@@ -191,6 +283,23 @@ def average_precision_score(query_codes, query_labels, database_codes, database_
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
+    convention : {"skhash", "authors"}, default="skhash"
+        What the sum is divided by, and the `k` that None stands for. "authors" is the rule of
+        the code of deep semantic ranking, see :func:`weighted_average_precision_score`; much
+        code for deep hashing has it, under the name of mAP@k.
+
     Returns
     -------
     score : float
@@ -200,7 +309,8 @@ def average_precision_score(query_codes, query_labels, database_codes, database_
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -220,25 +330,44 @@ def average_precision_score(query_codes, query_labels, database_codes, database_
     0.708...
     """
     return _mean_score(
-        "average_precision", query_codes, query_labels, database_codes, database_labels, k
+        "average_precision",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+        convention=convention,
     )
 
 
-@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
+@validate_params(
+    {**_CONSTRAINTS, "convention": _EXTRA["convention"]}, prefer_skip_nested_validation=True
+)
 def weighted_average_precision_score(
-    query_codes, query_labels, database_codes, database_labels, *, k=None
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+    convention="skhash",
 ):
     """Average precision weighted by relevance: ACG at the relevant ranks.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
     An item is relevant if ``r > 0``. The average cumulative gains (mean `r` of the first `p`
     ranks) at the relevant ranks ``p <= k`` are summed and divided by ``min(k, n_relevant)``,
     where `n_relevant` counts the relevant items of the whole database. This is the weighted mAP
     of deep semantic ranking [2]_; where no two items share more than one label it equals
-    :func:`average_precision_score`.
+    :func:`average_precision_score`. The code of its authors [3]_ has another rule, see
+    `convention`.
 
     Parameters
     ----------
@@ -258,6 +387,26 @@ def weighted_average_precision_score(
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
+    convention : {"skhash", "authors"}, default="skhash"
+        What the sum is divided by, and the `k` that None stands for. "skhash" is the rule above.
+        "authors" looks at 5,000 ranks if neither `k` nor `radius` is given, and divides by the
+        number of relevant items *among the ranks looked at*, be they few; a query that has none
+        there scores 0 and counts in the mean. This is what the script `evaluate_nuswide.py` of
+        the authors [3]_ computes, but that it leaves the order of ties to a sort, where
+        `ties` is exact, and drops queries without labels: ``empty="nan"`` does.
+
     Returns
     -------
     score : float
@@ -267,7 +416,8 @@ def weighted_average_precision_score(
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -275,6 +425,7 @@ def weighted_average_precision_score(
            efficiently in the presence of tied scores", ECIR 2008.
     .. [2] F. Zhao, Y. Huang, L. Wang and T. Tan, "Deep Semantic Ranking Based Hashing for
            Multi-Label Image Retrieval", CVPR 2015.
+    .. [3] https://github.com/zhaofang0627/cuda-convnet-for-hashing
 
     Examples
     --------
@@ -287,17 +438,34 @@ def weighted_average_precision_score(
     1.25
     """
     return _mean_score(
-        "weighted_average_precision", query_codes, query_labels, database_codes, database_labels, k
+        "weighted_average_precision",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+        convention=convention,
     )
 
 
 @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
-def precision_score(query_codes, query_labels, database_codes, database_labels, *, k=None):
+def precision_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+):
     """Fraction of the first `k` ranks that are relevant.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
     An item is relevant if ``r > 0``. The relevant items in the first ``min(k, n_database)``
     ranks are divided by ``min(k, n_database)`` [2]_.
@@ -320,6 +488,18 @@ def precision_score(query_codes, query_labels, database_codes, database_labels, 
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
     Returns
     -------
     score : float
@@ -329,7 +509,8 @@ def precision_score(query_codes, query_labels, database_codes, database_labels, 
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -348,16 +529,34 @@ def precision_score(query_codes, query_labels, database_codes, database_labels, 
     ...                 database_codes, database_labels, k=2)
     0.5
     """
-    return _mean_score("precision", query_codes, query_labels, database_codes, database_labels, k)
+    return _mean_score(
+        "precision",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+    )
 
 
 @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
-def recall_score(query_codes, query_labels, database_codes, database_labels, *, k=None):
+def recall_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+):
     """Fraction of the relevant items that the first `k` ranks hold.
 
     The relevance `r` of an item is the number of labels it shares with the query. Items are
     ranked by Hamming distance; over those at equal distance the score is the exact expectation
-    over all orders [1]_. A query without any relevant item in the database scores 0.
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
 
     An item is relevant if ``r > 0``. The relevant items in the first `k` ranks are divided by
     the relevant items of the whole database [2]_.
@@ -380,6 +579,18 @@ def recall_score(query_codes, query_labels, database_codes, database_labels, *, 
         Number of ranks to look at. None, and any `k` larger than the database, means the
         whole database.
 
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
     Returns
     -------
     score : float
@@ -389,7 +600,8 @@ def recall_score(query_codes, query_labels, database_codes, database_labels, *, 
     ------
     ValueError
         If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
-        differ in length, or if queries and database differ in `n_bits` or `n_labels`.
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
 
     References
     ----------
@@ -408,215 +620,225 @@ def recall_score(query_codes, query_labels, database_codes, database_labels, *, 
     ...              database_codes, database_labels, k=2)
     0.5
     """
-    return _mean_score("recall", query_codes, query_labels, database_codes, database_labels, k)
+    return _mean_score(
+        "recall",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+    )
 
 
-def _mean_score(metric, query_codes, query_labels, database_codes, database_labels, k):
+@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
+def reciprocal_rank_score(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    k=None,
+    radius=None,
+    ties="mean",
+    empty=0,
+):
+    """Reciprocal of the rank of the first relevant item, whose mean over queries is MRR.
+
+    The relevance `r` of an item is the number of labels it shares with the query. Items are
+    ranked by Hamming distance; over those at equal distance the score is the exact expectation
+    over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in the
+    database scores 0, unless `empty` says otherwise.
+
+    An item is relevant if ``r > 0``. A query with a relevant item, but none in the first `k`
+    ranks, scores 0 [2]_.
+
+    Parameters
+    ----------
+    query_codes : array-like of shape (n_queries, n_bits)
+        Codes of the queries, 0 and 1.
+
+    query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels)
+        Label indicator matrix of the queries, 0 and 1.
+
+    database_codes : array-like of shape (n_database, n_bits)
+        Codes of the items to rank, 0 and 1.
+
+    database_labels : {array-like, sparse matrix} of shape (n_database, n_labels)
+        Label indicator matrix of the items to rank, 0 and 1.
+
+    k : int, default=None
+        Number of ranks to look at. None, and any `k` larger than the database, means the
+        whole database.
+
+    radius : int, default=None
+        Look at the items within this Hamming distance instead: a `k` of each query's own. A
+        query that has no item there scores 0.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query without any relevant item in the database. "nan" leaves it out of the
+        mean, which is NaN if no query is left; "raise" raises ValueError.
+
+    Returns
+    -------
+    score : float
+        Mean over queries, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If codes or labels hold other values than 0 and 1, are empty or not two-dimensional,
+        differ in length, if queries and database differ in `n_bits` or `n_labels`, if both `k`
+        and `radius` are given, or by `empty`.
+
+    References
+    ----------
+    .. [1] F. McSherry and M. Najork, "Computing information retrieval performance measures
+           efficiently in the presence of tied scores", ECIR 2008.
+    .. [2] E. M. Voorhees, "The TREC-8 question answering track report", TREC-8, 1999.
+
+    Examples
+    --------
+    >>> from skhash.metrics import reciprocal_rank_score
+    >>> query_codes, query_labels = [[0, 0]], [[1, 1, 0]]
+    >>> database_codes = [[0, 1], [1, 0], [1, 1]]
+    >>> database_labels = [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+    >>> reciprocal_rank_score(query_codes, query_labels,
+    ...              database_codes, database_labels, k=2)
+    0.75
+    """
+    return _mean_score(
+        "reciprocal_rank",
+        (query_codes, query_labels, database_codes, database_labels),
+        k=k,
+        radius=radius,
+        ties=ties,
+        empty=empty,
+    )
+
+
+def _mean_score(metric, problem, *, k, radius, **options):
     """Validate public input and average a metric over the queries."""
-    queries, n_bits, n_labels = _check_side(query_codes, query_labels, "query")
-    database, *shape = _check_side(database_codes, database_labels, "database")
-    for what, name, n_query, n_item in zip(
-        ("bits", "labels"), ("codes", "labels"), (n_bits, n_labels), shape, strict=True
-    ):
-        if n_query != n_item:
-            raise ValueError(
-                f"query_{name} and database_{name} must have the same number of {what}: "
-                f"query_{name}.shape[1] == {n_query} while database_{name}.shape[1] == {n_item}."
-            )
-    return float(_score_packed(metric, *queries, *database, n_bits=n_bits, k=k).mean())
+    check_one_cut(k, radius)
+    packed, n_bits = pack_problem(*problem)
+    values = _score_packed(metric, *packed, n_bits=n_bits, k=k, radius=radius, **options)
+    return _mean(values)
 
 
-def _check_side(codes, labels, name):
-    """Return ``(packed codes, packed labels), n_bits, n_labels`` of one side, or raise."""
-    codes = check_array(codes, dtype=None, input_name=f"{name}_codes")
-    codes = _check_bits(codes, f"{name}_codes", "Threshold a projection with `>= 0` first.")
-    labels = _check_indicator(labels, f"{name}_labels")
-    check_consistent_length(codes, labels)
-    return (pack_codes(codes), pack_codes(labels)), codes.shape[1], labels.shape[1]
-
-
-def _check_indicator(labels, name):
-    """Return a label indicator matrix as a dense array of booleans, or raise."""
-    labels = check_array(labels, accept_sparse=True, dtype=None, ensure_2d=False, input_name=name)
-    hint = "sklearn.preprocessing.MultiLabelBinarizer and LabelBinarizer make one."
-    if labels.ndim != 2:
-        raise ValueError(
-            f"{name} must be a label indicator matrix of shape (n_samples, n_labels), "
-            f"got a 1D array. {hint}"
-        )
-    return _check_bits(labels.toarray() if issparse(labels) else labels, name, hint)
-
-
-def _check_bits(array, name, hint):
-    """Return an array of 0 and 1 as booleans, or raise."""
-    bits = array == 1
-    if not (is_bit := bits | (array == 0)).all():
-        other = array[~is_bit][:1].tolist()
-        raise ValueError(f"{name} must hold only 0 and 1, got {other[0]!r}. {hint}")
-    return bits.astype(bool, copy=False)
+def _mean(values):
+    """Return the mean of the values that are not NaN, NaN if there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else np.nan
 
 
 def _score_packed(
-    metric_name,
+    metric,
     packed_query_codes,
     packed_query_labels,
     packed_db_codes,
     packed_db_labels,
     *,
     n_bits,
-    k=None,
+    empty=0,
+    leave_one_out=False,
+    **options,
 ):
-    """Return a metric of :data:`_METRICS` for every query, from packed codes and labels.
+    """Return a metric of :data:`METRICS` for every query, from packed codes and labels.
 
-    Queries are taken in batches whose histograms fit scikit-learn's `working_memory`.
+    Queries are taken in batches whose histograms fit scikit-learn's `working_memory`. With
+    `leave_one_out` they are the database too, and do not rank themselves.
     """
     n_cells = (n_bits + 1) * (_max_relevance(packed_query_labels) + 1)
     batch_bytes = get_config()["working_memory"] * 2**20
     batch_size = max(1, int(batch_bytes // (_TABLES * n_cells * np.int64().nbytes)))
-    scores = np.empty(len(packed_query_codes))
-    for batch in _slices(len(scores), batch_size):
-        H = hamming_histogram(
+    values = np.empty(len(packed_query_codes))
+    for batch in _slices(len(values), batch_size):
+        counts = hamming_histogram(
             packed_query_codes[batch],
             packed_query_labels[batch],
             packed_db_codes,
             packed_db_labels,
             n_bits=n_bits,
         )
-        scores[batch] = _METRICS[metric_name](H, k)
-    return scores
+        if leave_one_out:
+            leave_out_self(counts, packed_query_labels[batch])
+        values[batch] = evaluate(metric, counts, **options)
+    return fill_empty(values, empty)
 
 
-class _Ties(NamedTuple):
-    """Where the groups of items at equal distance stand in the first `n_ranks` ranks."""
+@validate_params(
+    {
+        "values": ["array-like"],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+        "n_resamples": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def bootstrap_interval(values, *, confidence_level=0.95, n_resamples=2000, random_state=None):
+    """Confidence interval of the mean over queries, by the percentile bootstrap.
 
-    sizes: np.ndarray  # (n_queries, n_bits + 1): items in the group
-    starts: np.ndarray  # (n_queries, n_bits + 1): ranks before the group, at most n_ranks
-    stops: np.ndarray  # (n_queries, n_bits + 1): ranks up to its end, at most n_ranks
-    n_ranks: int  # min(k, n_database)
+    Queries are drawn anew, with replacement and as many as there are [1]_. The interval says how
+    far the mean would move with other queries of the same kind, not with another database or
+    training set.
 
-    @classmethod
-    def of(cls, H, k):
-        """Read the groups off a histogram."""
-        sizes = H.sum(axis=2)
-        stops = sizes.cumsum(axis=1)
-        n_database = int(stops[0, -1])
-        n_ranks = n_database if k is None else min(k, n_database)
-        return cls(sizes, np.minimum(stops - sizes, n_ranks), np.minimum(stops, n_ranks), n_ranks)
+    Parameters
+    ----------
+    values : array-like of shape (n_queries,) or (n_queries, n_cuts)
+        Value of each query, from a method of :class:`HammingHistogram`. Queries that are NaN are
+        left out.
 
-    def expect(self, totals, weights=None):
-        """Return the expected sum over the first ranks of a quantity with these totals per group.
+    confidence_level : float, default=0.95
+        Probability that the interval is to cover.
 
-        Every order being as likely, each rank of a group expects the mean of the group.
-        `weights` are those of the ranks, None weighs each by 1.
-        """
-        shares = self.stops - self.starts if weights is None else self.sum_ranks(weights)
-        return (_divide(totals, self.sizes) * shares).sum(axis=1)
+    n_resamples : int, default=2000
+        Number of draws.
 
-    def sum_ranks(self, weights):
-        """Return the sum of the `weights` of the ranks that each group takes."""
-        # The widest float there is: far down a long database, neighbouring sums share most
-        # of their digits, and their difference would lose them.
-        sums = np.zeros(len(weights) + 1, dtype=np.longdouble)
-        np.cumsum(weights, out=sums[1:])
-        return (sums[self.stops] - sums[self.starts]).astype(float)
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws; an int gives the same interval every time.
 
-    def ranks(self):
-        """Return all ranks, 1 to `n_ranks`."""
-        return np.arange(1, self.n_ranks + 1)
+    Returns
+    -------
+    low, high : float, or ndarrays of shape (n_cuts,)
+        Ends of the interval.
 
+    Raises
+    ------
+    ValueError
+        If fewer than two queries have a value, or a value is infinite.
 
-def _ndcg(H, k):
-    """Normalised discounted cumulative gain per query."""
-    ties = _Ties.of(H, k)
-    discounts = 1 / np.log2(1 + ties.ranks())
-    counts = H.sum(axis=1)
-    gains = _gains(counts)
-    dcg = ties.expect(np.einsum("qdr,qr->qd", H, gains), discounts)
-    # The ideal order, most relevant first, is a ranking whose groups are the relevances.
-    ideal = _Ties.of(counts[:, ::-1, None], k)
-    ideal_dcg = ideal.expect((counts * gains)[:, ::-1], discounts)
-    return _divide(dcg, ideal_dcg)
+    References
+    ----------
+    .. [1] B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", chapter 13,
+           Chapman and Hall, 1993.
 
-
-def _gains(counts):
-    """Gains ``2 ** r - 1`` per query, scaled so that those of many labels do not overflow.
-
-    A power of two, the same for all gains of a query, drops out of the ratio of two sums.
+    Examples
+    --------
+    >>> from skhash.metrics import bootstrap_interval
+    >>> low, high = bootstrap_interval([0.2, 0.4, 0.4, 0.7, 0.8], random_state=0)
+    >>> bool(low < 0.5 < high)
+    True
     """
-    relevance = np.arange(counts.shape[1])
-    largest = np.where(counts > 0, relevance, 0).max(axis=1, keepdims=True)
-    return np.exp2(np.minimum(relevance - largest, 0)) - np.exp2(-largest.astype(float))
-
-
-def _acg(H, k):
-    """Average cumulative gain per query."""
-    ties = _Ties.of(H, k)
-    return ties.expect(_total_relevance(H)) / ties.n_ranks
-
-
-def _average_precision(H, k):
-    """Average precision per query."""
-    return _average_at_relevant(H, k, _n_relevant(H))
-
-
-def _weighted_average_precision(H, k):
-    """Average precision weighted by relevance, per query."""
-    return _average_at_relevant(H, k, _total_relevance(H))
-
-
-def _average_at_relevant(H, k, totals):
-    """Average over relevant ranks of the mean, up to that rank, of what `totals` sums.
-
-    In a group of n items, m of them relevant with total S, that stands behind s items with
-    total S_b, an item at position j is relevant with probability m / n. It then contributes
-    S / m itself, and each of the j - 1 before it (S - S / m) / (n - 1), so that rank s + j
-    expects ``m / n * (S_b + S / m + (j - 1) * (S - S / m) / (n - 1)) / (s + j)``. Since
-    ``(j - 1) / (s + j) = 1 - (s + 1) / (s + j)``, the sum over j needs harmonic numbers only.
-    """
-    ties, n_relevant = _Ties.of(H, k), _n_relevant(H)
-    before = totals.cumsum(axis=1) - totals
-    own = _divide(totals, n_relevant)
-    slope = _divide(totals - own, ties.sizes - 1)
-    reciprocals = ties.sum_ranks(1 / ties.ranks())
-    sums = (before + own - slope * (ties.starts + 1)) * reciprocals
-    sums += slope * (ties.stops - ties.starts)
-    at_relevant = _divide(n_relevant, ties.sizes) * sums
-    return _divide(at_relevant.sum(axis=1), np.minimum(n_relevant.sum(axis=1), ties.n_ranks))
-
-
-def _precision(H, k):
-    """Precision per query."""
-    ties = _Ties.of(H, k)
-    return ties.expect(_n_relevant(H)) / ties.n_ranks
-
-
-def _recall(H, k):
-    """Recall per query."""
-    n_relevant = _n_relevant(H)
-    return _divide(_Ties.of(H, k).expect(n_relevant), n_relevant.sum(axis=1))
-
-
-_METRICS = {
-    "acg": _acg,
-    "average_precision": _average_precision,
-    "ndcg": _ndcg,
-    "precision": _precision,
-    "recall": _recall,
-    "weighted_average_precision": _weighted_average_precision,
-}
-
-
-def _n_relevant(H):
-    """Return the number of relevant items per query and distance."""
-    return H[:, :, 1:].sum(axis=2)
-
-
-def _total_relevance(H):
-    """Return the sum of relevances per query and distance."""
-    return H @ np.arange(H.shape[2], dtype=float)
-
-
-def _divide(numerator, denominator):
-    """Return the quotient, 0 where the denominator is 0."""
-    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    return np.divide(numerator, denominator, out=np.zeros(shape), where=denominator != 0)
+    values = check_array(
+        values, dtype=float, ensure_2d=False, ensure_all_finite="allow-nan", input_name="values"
+    )
+    values = values[~np.isnan(values).reshape(len(values), -1).any(axis=1)]
+    if len(values) < 2:
+        raise ValueError(
+            f"A bootstrap over queries takes at least 2 queries that have a value, "
+            f"got {len(values)}."
+        )
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        axis=0,
+        method="percentile",
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        batch=max(1, _BATCH_VALUES // values.size),
+        random_state=check_random_state(random_state),
+    ).confidence_interval
+    return interval.low, interval.high

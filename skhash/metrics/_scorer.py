@@ -1,26 +1,108 @@
 """Scorers: how scikit-learn's model selection asks how well a fitted hasher retrieves."""
 
+import re
 from numbers import Integral
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from skhash import base
 from skhash.codes import pack_codes
-from skhash.metrics._ranking import _METRICS, _score_packed
+from skhash.metrics._closed_forms import METRICS, OPTIONS
+from skhash.metrics._histogram import _POLICIES, check_one_cut, check_several
+from skhash.metrics._ranking import _mean, _score_packed
 
-__all__ = ["make_retrieval_scorer"]
+__all__ = ["get_scorer", "get_scorer_names", "make_retrieval_scorer"]
+
+_DEFAULTS = {"k": None, "radius": None, "protocol": "database", "ties": "mean", "empty": 0}
+
+
+def get_scorer_names():
+    """Names of the metrics that :func:`get_scorer` takes.
+
+    Returns
+    -------
+    names : list of str
+        Sorted names, each that of a function of :mod:`skhash.metrics` without its ``_score``.
+
+    Examples
+    --------
+    >>> from skhash.metrics import get_scorer_names
+    >>> get_scorer_names()
+    ['acg', 'average_precision', 'ndcg', 'precision', 'recall', 'reciprocal_rank',
+    'weighted_average_precision']
+    """
+    return sorted(METRICS)
+
+
+@validate_params({"scoring": [str]}, prefer_skip_nested_validation=True)
+def get_scorer(scoring):
+    """Get a scorer by its name.
+
+    Parameters
+    ----------
+    scoring : str
+        A metric of :func:`get_scorer_names`, alone for the whole database, with ``@k`` for the
+        first `k` ranks or with ``@r`` and a radius for the items within that Hamming distance:
+        ``"average_precision"``, ``"ndcg@100"``, ``"precision@r2"``.
+
+    Returns
+    -------
+    scorer : callable
+        What :func:`make_retrieval_scorer` makes with these.
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric, or the cut-off is not one. The error lists the names.
+
+    See Also
+    --------
+    make_retrieval_scorer : The same with further options.
+
+    Examples
+    --------
+    >>> from skhash.metrics import get_scorer
+    >>> get_scorer("ndcg@100")
+    make_retrieval_scorer('ndcg', k=100)
+    >>> get_scorer("precision@r2")
+    make_retrieval_scorer('precision', radius=2)
+    >>> scoring = {name: get_scorer(name) for name in ["ndcg@100", "average_precision"]}
+    """
+    match = re.fullmatch(r"([a-z_]+)(?:@([1-9][0-9]*)|@r([0-9]+))?", scoring)
+    if match is None or match[1] not in METRICS:
+        raise ValueError(
+            f"{scoring!r} is not a valid scoring value. Take one of {get_scorer_names()}, alone "
+            "or with a cut-off: 'ndcg@100' looks at 100 ranks, 'ndcg@r2' at the items within "
+            "Hamming distance 2."
+        )
+    k, radius = (None if group is None else int(group) for group in match.groups()[1:])
+    return make_retrieval_scorer(match[1], k=k, radius=radius)
 
 
 @validate_params(
     {
-        "metric": [StrOptions(set(_METRICS))],
+        "metric": [StrOptions(set(METRICS))],
         "k": [Interval(Integral, 1, None, closed="left"), None],
+        "radius": [Interval(Integral, 0, None, closed="left"), None],
+        "protocol": [StrOptions({"database", "leave_one_out"})],
+        **_POLICIES,
     },
     prefer_skip_nested_validation=True,
 )
-def make_retrieval_scorer(metric="ndcg", *, k=None):
+def make_retrieval_scorer(
+    metric="ndcg",
+    *,
+    k=None,
+    radius=None,
+    protocol="database",
+    ties="mean",
+    empty=0,
+    **options,
+):
     """Make a scorer from a retrieval metric.
 
     The scorer hashes the samples that it is given as queries, ranks the *database* of the
@@ -30,12 +112,31 @@ def make_retrieval_scorer(metric="ndcg", *, k=None):
 
     Parameters
     ----------
-    metric : {"acg", "average_precision", "ndcg", "precision", "recall", \
+    metric : {"acg", "average_precision", "ndcg", "precision", "recall", "reciprocal_rank", \
             "weighted_average_precision"}, default="ndcg"
         The metric: the function of :mod:`skhash.metrics` of that name and `_score`.
 
     k : int, default=None
         Number of ranks to look at; None means the whole database.
+
+    radius : int, default=None
+        Look at the items within this Hamming distance instead.
+
+    protocol : {"database", "leave_one_out"}, default="database"
+        What the queries rank: the hasher's database, or each of them all the others. The latter
+        needs no labels in the database, and in cross-validation no item of the training folds
+        takes part.
+
+    ties : {"mean", "best", "worst"}, default="mean"
+        Value over the orders of the items at equal distance: their mean, or the best or worst
+        that an order has.
+
+    empty : {0, 1, "nan", "raise"}, default=0
+        Value of a query that has no relevant item among those that it ranks. "nan" leaves it
+        out of the mean, "raise" raises ValueError.
+
+    **options : dict
+        What else the metric takes: `gain` for "ndcg", `convention` for both average precisions.
 
     Returns
     -------
@@ -49,10 +150,14 @@ def make_retrieval_scorer(metric="ndcg", *, k=None):
     Raises
     ------
     ValueError
-        If `metric` or `k` is none of the above (:class:`InvalidParameterError`).
+        If a parameter is none of the above, or both `k` and `radius` are given.
+
+    TypeError
+        If the metric does not take an option.
 
     See Also
     --------
+    get_scorer : Scorers by name.
     skhash.metrics.ndcg_score : The default metric, with its conventions.
 
     Examples
@@ -65,7 +170,26 @@ def make_retrieval_scorer(metric="ndcg", *, k=None):
     >>> scoring = {"mAP": make_retrieval_scorer("average_precision"),
     ...            "ACG@100": make_retrieval_scorer("acg", k=100)}
     """
-    return _RetrievalScorer(metric, k)
+    check_one_cut(k, radius)
+    _check_options(metric, options)
+    given = {"k": k, "radius": radius, "protocol": protocol, "ties": ties, "empty": empty}
+    return _RetrievalScorer(metric, **given, **options)
+
+
+def _check_options(metric, options):
+    """Raise unless the metric takes these options with these values."""
+    known = OPTIONS.get(metric, {})
+    for name, value in options.items():
+        if name not in known:
+            raise TypeError(
+                f"make_retrieval_scorer({metric!r}) got an unexpected option {name!r}. Beside the "
+                f"parameters of all metrics it takes {sorted(known) or 'none'}."
+            )
+        if value not in known[name]:
+            raise ValueError(
+                f"The {name!r} option of make_retrieval_scorer({metric!r}) must be one of "
+                f"{known[name]}. Got {value!r} instead."
+            )
 
 
 class _RetrievalScorer:
@@ -75,12 +199,11 @@ class _RetrievalScorer:
     is right: queries are weighted alike.
     """
 
-    def __init__(self, metric, k):
-        self._metric = metric
-        self._k = k
+    def __init__(self, metric, *, protocol, **options):
+        self._metric, self._protocol, self._options = metric, protocol, options
 
     def __call__(self, estimator, X, Y=None):
-        """Score the ranking of the estimator's database for the queries `X`.
+        """Score the ranking for the queries `X`.
 
         Parameters
         ----------
@@ -98,25 +221,34 @@ class _RetrievalScorer:
         score : float
             Mean of the metric over the queries.
         """
-        hasher = _fitted_hasher(estimator)
+        hasher, leave_one_out = _fitted_hasher(estimator), self._protocol == "leave_one_out"
+        encode = _own_labels if leave_one_out else _as_in_database(hasher)
         if Y is None:
             raise ValueError(f"{self!r} needs the label sets of the queries: pass Y beside X.")
-        codes, labels = estimator.transform(X), hasher._encode_labels(Y)
+        codes, labels = estimator.transform(X), encode(Y)
         check_consistent_length(codes, labels)
-        scores = _score_packed(
+        queries = pack_codes(codes), pack_codes(labels)
+        if leave_one_out:
+            check_several(codes)
+        database = queries if leave_one_out else (hasher.database_codes_, hasher.database_labels_)
+        values = _score_packed(
             self._metric,
-            pack_codes(codes),
-            pack_codes(labels),
-            hasher.database_codes_,
-            hasher.database_labels_,
+            *queries,
+            *database,
             n_bits=codes.shape[1],
-            k=self._k,
+            leave_one_out=leave_one_out,
+            **self._options,
         )
-        return float(scores.mean())
+        return _mean(values)
 
     def __repr__(self):
-        k = "" if self._k is None else f", k={self._k}"
-        return f"make_retrieval_scorer({self._metric!r}{k})"
+        options = {**self._options, "protocol": self._protocol}
+        given = "".join(
+            f", {name}={options[name]!r}"
+            for name in [*_DEFAULTS, *sorted(options.keys() - _DEFAULTS)]
+            if name not in _DEFAULTS or options[name] != _DEFAULTS[name]
+        )
+        return f"make_retrieval_scorer({self._metric!r}{given})"
 
     def _accept_sample_weight(self):
         # Grid search with several scorers asks each of them when `fit` is given weights.
@@ -124,7 +256,7 @@ class _RetrievalScorer:
 
 
 def _fitted_hasher(estimator):
-    """Return the hasher at the end of `estimator`, ready to be scored, or raise."""
+    """Return the hasher at the end of `estimator`, fitted, or raise."""
     hasher = estimator
     while isinstance(hasher, Pipeline):
         hasher = hasher.steps[-1][1]
@@ -134,6 +266,11 @@ def _fitted_hasher(estimator):
             f"got {estimator!r}."
         )
     check_is_fitted(hasher, "database_codes_")
+    return hasher
+
+
+def _as_in_database(hasher):
+    """Return what encodes label sets as those of the hasher's database are, or raise."""
     if not len(hasher.database_codes_):
         raise ValueError(
             f"The database of this {type(hasher).__name__} is empty, as partial_fit leaves it: "
@@ -144,4 +281,10 @@ def _fitted_hasher(estimator):
             f"Scoring needs label sets in the database, and {type(hasher).__name__} was fit "
             "without: fit with Y or call set_database(X, Y)."
         )
-    return hasher
+    return hasher._encode_labels
+
+
+def _own_labels(Y):
+    """Return label sets as an indicator matrix of the labels that are there."""
+    Y = base._as_labels(Y)
+    return Y if Y.ndim == 2 else Y[:, None] == np.unique(Y)
