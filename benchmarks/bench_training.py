@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from skhash import DeepRankingHasher
-from skhash.deep._hasher import _seeded
+from skhash.deep._hasher import _Run, _seeded
 from skhash.deep.losses import ranking_loss
 
 
@@ -46,8 +46,10 @@ def _labels(rng, n_samples):
 def hasher_epoch(hasher, X, Y):
     """Train one epoch as `fit` does."""
     source = hasher._validate_X(X, reset=False)
-    with _seeded(0, hasher.network_.mean.device):
-        hasher._train_all(source, Y, seed=0)
+    device = hasher.network_.mean.device
+    hasher.loss_curve_ = []
+    with _seeded(0, device):
+        hasher._train_all(source, _Run(Y, 0, hasher._start_loss(hasher._get_loss(), Y, device)))
 
 
 def bare_epoch(hasher, inputs, Y):

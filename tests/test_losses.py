@@ -25,11 +25,11 @@ from skhash.deep.losses import (
     SoftPairLoss,
     TieAwareNDCGLoss,
     TripletLikelihoodLoss,
+    _others,
     get_loss,
     ranking_loss,
     tie_aware_ndcg_loss,
 )
-from skhash.deep.sampling import in_batch_lists
 from skhash.metrics import ndcg_score
 
 WEIGHTINGS = ["ndcg", "uniform"]
@@ -679,6 +679,30 @@ def test_descent_brings_samples_with_shared_labels_together(name):
     assert score() * 40 / 39 > 0.85 > before * 40 / 39
 
 
+# What each sample has with the others.
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+def test_lists_drop_the_diagonal(n, layout):
+    matrix = torch.arange(4 * n * n).reshape(2 * n, 2 * n)
+    matrix = {"rows": matrix[:n, :n].clone(), "columns": matrix[:n, :n].clone().T}.get(
+        layout, matrix[::2, ::2]
+    )
+    expected = [[matrix[i, j].item() for j in range(n) if j != i] for i in range(n)]
+    lists = _others(matrix)
+    assert lists.shape == (n, n - 1)
+    assert lists.tolist() == expected
+
+
+def test_gradient_flows_to_all_but_the_diagonal():
+    matrix = torch.zeros(5, 5, requires_grad=True)
+    weights = torch.arange(1.0, 21).reshape(5, 4)
+    (_others(matrix) * weights).sum().backward()
+    assert torch.equal(_others(matrix.grad), weights)
+    assert not matrix.grad.diagonal().any()
+
+
 # Ranking losses of a batch, and their memory.
 
 
@@ -688,8 +712,8 @@ def test_descent_brings_samples_with_shared_labels_together(name):
 def test_ranking_loss_of_a_batch(spec):
     projection, labels = make_batch(dtype=torch.float32)
     codes = torch.tanh(projection / 2)
-    distances = in_batch_lists((8 - codes @ codes.T) / 2)
-    relevance = in_batch_lists((labels @ labels.T).long())
+    distances = _others((8 - codes @ codes.T) / 2)
+    relevance = _others((labels @ labels.T).long())
     margin = 5 * 8 / 64 if spec.margin == "auto" else spec.margin
     expected = ranking_loss(distances, relevance, margin=margin, weighting=spec.weighting).sum()
     expected = expected / (labels.any(dim=1).sum() * 11)
@@ -838,7 +862,7 @@ def test_idhn_of_single_labels_is_the_likelihood_of_dpsh():
 
 def test_hashnet_equals_loop_over_pairs():
     projection, labels = make_batch()
-    similar = in_batch_lists(labels @ labels.T) > 0
+    similar = _others(labels @ labels.T) > 0
     n_pairs, n_similar = similar.numel(), similar.sum().item()
 
     def pair_loss(product, y, z):
@@ -914,7 +938,7 @@ def test_hadamard_centers_are_far_apart(n_bits):
     order = 2 ** (n_bits - 1).bit_length()
     centers = started_codes("hadamard", 2 * order, n_bits)
     assert (centers.abs() == 1).all()
-    distances = in_batch_lists((n_bits - centers @ centers.T) / 2)
+    distances = _others((n_bits - centers @ centers.T) / 2)
     assert distances.min() >= n_bits - order / 2
     if order == n_bits > 1:
         assert distances.unique().tolist() == [n_bits / 2, n_bits]
@@ -934,7 +958,7 @@ def test_random_centers_where_hadamard_does_not_suffice():
 
 
 def test_random_centers_are_the_best_of_some_draws(monkeypatch):
-    nearest = lambda codes: in_batch_lists(codes @ codes.T).max()  # noqa: E731
+    nearest = lambda codes: _others(codes @ codes.T).max()  # noqa: E731
     best = started_codes("bernoulli", 20, 32)
     monkeypatch.setattr(losses, "_CENTER_TRIES", 1)
     assert nearest(best) < nearest(started_codes("bernoulli", 20, 32))

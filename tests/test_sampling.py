@@ -1,12 +1,10 @@
-"""Batches and lists: partitions, determinism, and a naive construction."""
+"""Batches: partitions into nearly equal sizes, and determinism."""
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skhash.deep.sampling import epoch_batches, in_batch_lists
+from skhash.deep.sampling import epoch_batches
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,24 +53,3 @@ def test_global_generator_is_left_alone():
     after = np.random.get_state()  # noqa: NPY002
     assert before[2:] == after[2:]
     assert np.array_equal(before[1], after[1])
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 10])
-@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
-def test_lists_drop_the_diagonal(n, layout):
-    matrix = torch.arange(4 * n * n).reshape(2 * n, 2 * n)
-    matrix = {"rows": matrix[:n, :n].clone(), "columns": matrix[:n, :n].clone().T}.get(
-        layout, matrix[::2, ::2]
-    )
-    expected = [[matrix[i, j].item() for j in range(n) if j != i] for i in range(n)]
-    lists = in_batch_lists(matrix)
-    assert lists.shape == (n, n - 1)
-    assert lists.tolist() == expected
-
-
-def test_gradient_flows_to_all_but_the_diagonal():
-    matrix = torch.zeros(5, 5, requires_grad=True)
-    weights = torch.arange(1.0, 21).reshape(5, 4)
-    (in_batch_lists(matrix) * weights).sum().backward()
-    assert torch.equal(in_batch_lists(matrix.grad), weights)
-    assert not matrix.grad.diagonal().any()

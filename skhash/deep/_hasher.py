@@ -4,6 +4,7 @@ import copy
 import math
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,20 +16,20 @@ from torchvision.transforms.v2 import functional as transforms
 
 from skhash.base import BaseHasher
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
-from skhash.deep.losses import ranking_loss
+from skhash.deep.losses import RankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
-from skhash.deep.sampling import epoch_batches, in_batch_lists
+from skhash.deep.sampling import epoch_batches
 
 # Rows of features projected at once; images take `batch_size`.
 _PROJECT_ROWS = 4096
 
 
 class DeepRankingHasher(BaseHasher):
-    r"""Deep semantic ranking based hashing (DSRH).
+    r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
     A network with a hash layer on two fully connected layers is trained so that, for each image
-    as a query, images that share more labels with it are nearer in Hamming distance. The loss is
-    the listwise surrogate of NDCG
+    as a query, images that share more labels with it are nearer in Hamming distance. The
+    default loss is the listwise surrogate of NDCG
 
     .. math::
 
@@ -40,7 +41,8 @@ class DeepRankingHasher(BaseHasher):
     :math:`d = (n_\text{bits} - h_q \cdot h_x) / 2` the relaxed Hamming distance, :math:`Z` the
     ideal DCG of the list and :math:`\bar h` the mean over the batch. Every image of a batch is a
     query, its list is the rest of the batch, and all pairs of the list count: the sum is exact,
-    by sorting (:func:`skhash.deep.losses.ranking_loss`).
+    by sorting (:func:`skhash.deep.losses.ranking_loss`). Other losses train the same network in
+    the same way.
 
     Parameters
     ----------
@@ -78,16 +80,23 @@ class DeepRankingHasher(BaseHasher):
     flip : bool, default=True
         Whether to mirror training images left to right at random.
 
+    loss : str or object, default="ranking"
+        What is minimised: "ranking" as above, another name of :data:`skhash.deep.losses.LOSSES`
+        for a loss with its own defaults, or an object such as
+        ``skhash.deep.losses.RankingLoss(list_size=5000)``. The user guide lists them, and shows
+        how to add one.
+
     margin : float or "auto", default="auto"
         By how many bits a more relevant image is to be nearer. "auto" is 5 at 64 bits, in
-        proportion at others.
+        proportion at others. Only for ``loss="ranking"``: other losses have their own parameters.
 
     weighting : {"ndcg", "uniform"}, default="ndcg"
-        Weights of the pairs: by their effect on NDCG, as above, or all 1.
+        Weights of the pairs: by their effect on NDCG, as above, or all 1. Only for
+        ``loss="ranking"``.
 
     balance : float, default=0.1
         :math:`\alpha`, the penalty on bits that are not balanced over a batch. (The paper's is 1,
-        beside a loss that is summed where this one is averaged.)
+        beside a loss that is summed where this one is averaged.) Only for ``loss="ranking"``.
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -97,11 +106,13 @@ class DeepRankingHasher(BaseHasher):
         Epochs in which all of the network is trained.
 
     batch_size : int, default=128
-        Most samples in a batch; the list of a query is as long, less one.
+        Most samples in a batch; the list of a query is as long, less one, unless the loss has a
+        `list_size`.
 
     learning_rate : float, default=1e-3
-        Peak rate of Adam for the head, and for the backbone where `backbone_learning_rate` is
-        "auto". It rises linearly over the first steps and falls to zero along a cosine.
+        Peak rate of Adam for the head and for what the loss learns, such as proxies, and for the
+        backbone where `backbone_learning_rate` is "auto". It rises linearly over the first steps
+        and falls to zero along a cosine.
 
     backbone_learning_rate : float or "auto", default="auto"
         Peak rate for the backbone. With `head_epochs`, the already trained head takes it too
@@ -124,9 +135,9 @@ class DeepRankingHasher(BaseHasher):
         Whether to print the loss of each epoch.
 
     random_state : int, RandomState instance or None, default=None
-        Decides initial weights, batches, flips and dropout. The global generators of torch are
-        left as they were. On one machine the same seed gives the same codes (on a GPU up to the
-        determinism of its kernels).
+        Decides initial weights, batches, flips, dropout, and what the loss draws at random. The
+        global generators of torch are left as they were. On one machine the same seed gives the
+        same codes (on a GPU up to the determinism of its kernels).
 
     Attributes
     ----------
@@ -160,6 +171,9 @@ class DeepRankingHasher(BaseHasher):
     (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; or a sequence of
     paths of image files. Only a few batches of a mapped array or of files are held at a time.
 
+    Losses that compare samples need at least one pair of training samples that shares a label;
+    centres and proxies of labels do not.
+
     The paper's procedure differs in that it draws lists of three items, repeats queries of rare
     labels, sums the loss over the batch, and trains by SGD.
 
@@ -190,6 +204,8 @@ class DeepRankingHasher(BaseHasher):
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
         "normalization": [tuple, StrOptions({"auto"})],
         "flip": ["boolean"],
+        # Validated by `get_loss`.
+        "loss": "no_validation",
         "margin": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weighting": [StrOptions({"ndcg", "uniform"})],
         "balance": [Interval(Real, 0, None, closed="left")],
@@ -220,6 +236,7 @@ class DeepRankingHasher(BaseHasher):
         image_size="auto",
         normalization="auto",
         flip=True,
+        loss="ranking",
         margin="auto",
         weighting="ndcg",
         balance=0.1,
@@ -243,6 +260,7 @@ class DeepRankingHasher(BaseHasher):
         self.image_size = image_size
         self.normalization = normalization
         self.flip = flip
+        self.loss = loss
         self.margin = margin
         self.weighting = weighting
         self.balance = balance
@@ -314,11 +332,8 @@ class DeepRankingHasher(BaseHasher):
         return "convnet" if size is not None and max(size) <= 64 else "alexnet"
 
     def _fit(self, X, Y):
-        if Y.sum(axis=0, dtype=np.int64).max() < 2:
-            raise ValueError(
-                "No pair of the training samples shares a label, so there is nothing to rank; "
-                f"got Y of shape {Y.shape} in which each label holds for at most one sample."
-            )
+        loss = self._get_loss()
+        self._check_learnable(loss, Y)
         device = _resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self.loss_curve_ = []
@@ -326,12 +341,44 @@ class DeepRankingHasher(BaseHasher):
             self.network_ = self._build_network(X).to(device)
             if self._input_kind != "features":
                 self.network_.to(memory_format=torch.channels_last)
+            run = _Run(Y, seed, self._start_loss(loss, Y, device))
             if self.head_epochs:
-                self._train_head(X, Y, seed)
+                self._train_head(X, run)
             if self.max_epochs:
-                self._train_all(X, Y, seed)
+                self._train_all(X, run)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
+
+    def _get_loss(self):
+        """Return the loss as an object; of "ranking", with the parameters of the hasher."""
+        if isinstance(self.loss, str) and self.loss == "ranking":
+            return RankingLoss(margin=self.margin, weighting=self.weighting, balance=self.balance)
+        return get_loss(self.loss)
+
+    def _check_learnable(self, loss, Y):
+        """Raise if label sets say nothing that the loss can learn from."""
+        most = Y.sum(axis=0, dtype=np.int64).max()
+        if most < 1:
+            raise ValueError(
+                "No training sample has a label, so there is nothing to learn; got Y of shape "
+                f"{Y.shape} without a 1."
+            )
+        if most < 2 and getattr(loss, "needs_shared_labels", False):
+            raise ValueError(
+                "No pair of the training samples shares a label, so there is nothing to rank for "
+                f"loss={self.loss!r}; got Y of shape {Y.shape} in which each label holds for at "
+                "most one sample."
+            )
+
+    def _start_loss(self, loss, Y, device):
+        """Start the loss of one training, on the device of the network."""
+        started = loss.start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
+        if not isinstance(started, torch.nn.Module):
+            raise TypeError(
+                f"The method start of loss={self.loss!r} should return a torch.nn.Module, got "
+                f"{type(started).__name__}."
+            )
+        return started.to(device).train()
 
     def _build_network(self, X):
         """Build the untrained network; feature rows are standardised before its head."""
@@ -349,16 +396,16 @@ class DeepRankingHasher(BaseHasher):
             _standardize(built, X)
         return built
 
-    def _train_head(self, X, Y, seed):
+    def _train_head(self, X, run):
         """Train the head alone, on the features of the frozen backbone."""
         network = self.network_.eval()
         features = FeatureRows(self._run(network.features, X))
         _standardize(network, features)
         network.head.train()
-        groups = [{"params": network.head.parameters(), "lr": self.learning_rate}]
-        self._train(network.project, groups, features, Y, self.head_epochs, seed)
+        groups = _groups((network.head, self.learning_rate), (run.loss, self.learning_rate))
+        self._train(network.project, groups, features, self.head_epochs, run)
 
-    def _train_all(self, X, Y, seed):
+    def _train_all(self, X, run):
         """Train all of the network."""
         network = self.network_.train()
         if self.head_epochs:
@@ -367,29 +414,31 @@ class DeepRankingHasher(BaseHasher):
         if backbone_rate == "auto":
             backbone_rate = self.learning_rate
         head_rate = backbone_rate if self.head_epochs else self.learning_rate
-        parts = [(network.head, head_rate), (network.backbone, backbone_rate)]
-        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
-        groups = [group for group in groups if group["params"]]
+        groups = _groups(
+            (network.head, head_rate), (network.backbone, backbone_rate), (run.loss, head_rate)
+        )
         augment = self._flip_some if self.flip and self._input_kind != "features" else None
-        self._train(network, groups, X, Y, self.max_epochs, seed, augment)
+        self._train(network, groups, X, self.max_epochs, run, augment)
 
-    def _train(self, forward, groups, source, Y, n_epochs, seed, augment=None):
+    def _train(self, forward, groups, source, n_epochs, run, augment=None):
         """Run epochs of one optimiser over one part of the network."""
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        n_batches = len(epoch_batches(len(source), self.batch_size, seed=seed, epoch=0))
+        n_batches = len(epoch_batches(len(source), self.batch_size, seed=run.seed, epoch=0))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_epochs * n_batches))
         for _ in range(n_epochs):
-            self._train_epoch(forward, optimizer, schedule, source, Y, seed, augment)
+            self._train_epoch(forward, optimizer, schedule, source, run, augment)
 
-    def _train_epoch(self, forward, optimizer, schedule, source, Y, seed, augment):
+    def _train_epoch(self, forward, optimizer, schedule, source, run, augment):
         """Take a step on each batch, and note the mean loss."""
         epoch = len(self.loss_curve_)
-        batches = epoch_batches(len(source), self.batch_size, seed=seed, epoch=epoch)
+        batches = epoch_batches(len(source), self.batch_size, seed=run.seed, epoch=epoch)
+        n_steps = (self.head_epochs + self.max_epochs) * len(batches)
         losses = []
         for rows, inputs in zip(batches, prefetched(source, batches), strict=True):
             inputs = self._to_device(inputs)
             inputs = inputs if augment is None else augment(inputs)
-            losses.append(self._train_step(forward, optimizer, inputs, Y[rows]))
+            progress = (epoch * len(batches) + len(losses)) / n_steps
+            losses.append(self._train_step(forward, optimizer, inputs, rows, run, progress))
             schedule.step()
         loss = torch.stack(losses).mean().item()
         if not math.isfinite(loss):
@@ -401,27 +450,16 @@ class DeepRankingHasher(BaseHasher):
         if self.verbose:
             print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
 
-    def _train_step(self, forward, optimizer, inputs, Y):
+    def _train_step(self, forward, optimizer, inputs, rows, run, progress):
         """Take one step of the optimiser; return the loss, detached."""
         with self._autocast():
             projection = forward(inputs)
-        labels = torch.from_numpy(Y).to(projection.device, torch.float32)
-        loss = self._objective(projection.float(), labels)
+        labels = torch.from_numpy(run.Y[rows]).to(projection.device, torch.float32)
+        loss = run.loss(projection.float(), labels, progress)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return loss.detach()
-
-    def _objective(self, projection, labels):
-        """Loss of one batch: each sample a query over all the others, and the balance penalty."""
-        codes = torch.tanh(projection / 2)
-        distances = in_batch_lists((self.n_bits - codes @ codes.T) / 2)
-        relevance = in_batch_lists((labels @ labels.T).long())
-        margin = 5 * self.n_bits / 64 if self.margin == "auto" else self.margin
-        ranking = ranking_loss(distances, relevance, margin=margin, weighting=self.weighting)
-        n_queries = labels.any(dim=1).sum().clamp(min=1)
-        ranking = ranking.sum() / (n_queries * distances.shape[1])
-        return ranking + self.balance / 2 * codes.mean(dim=0).square().sum()
 
     def _flip_some(self, images):
         """Mirror each image with probability one half."""
@@ -475,6 +513,21 @@ class DeepRankingHasher(BaseHasher):
         if network is not None and network.mean.device.type != "cpu":
             state = {**state, "network_": copy.deepcopy(network).cpu()}
         return state
+
+
+@dataclass
+class _Run:
+    """One training: label sets, seed, and the loss as it was started."""
+
+    Y: np.ndarray
+    seed: int
+    loss: torch.nn.Module
+
+
+def _groups(*parts):
+    """Return groups of an optimiser for pairs of module and rate, without those that are empty."""
+    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
+    return [group for group in groups if group["params"]]
 
 
 def _resolve_device(name):

@@ -348,6 +348,10 @@ class HashingLoss:
     # As in scikit-learn's estimators; what is not listed is not validated.
     _parameter_constraints = {}
 
+    # Whether samples are compared, so that some have to share a label. (Not annotated, and
+    # therefore no hyper-parameter.)
+    needs_shared_labels = False
+
     def __post_init__(self):
         validate_parameter_constraints(
             self._parameter_constraints, vars(self), caller_name=type(self).__name__
@@ -521,6 +525,7 @@ class _ListwiseLoss(HashingLoss):
         "balance": [_NON_NEGATIVE],
         "list_size": [Interval(Integral, 1, None, closed="left"), None],
     }
+    needs_shared_labels = True
     # Whether the losses of lists grow with their length, and are to be divided by it.
     _grows = False
 
@@ -731,6 +736,7 @@ class PairwiseLikelihoodLoss(HashingLoss):
 
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {"quantization": [_NON_NEGATIVE]}
 
     def batch_loss(self, projection, labels, progress):
@@ -798,6 +804,7 @@ class HashNetLoss(HashingLoss):
     alpha: float | str = "auto"
     growth: float = 50.0
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "alpha": [_POSITIVE, StrOptions({"auto"})],
         "growth": [_NON_NEGATIVE],
@@ -880,6 +887,7 @@ class SoftPairLoss(HashingLoss):
     soft_weight: float = 0.1
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "scale": [_POSITIVE],
         "soft_weight": [_NON_NEGATIVE],
@@ -964,6 +972,7 @@ class TripletLikelihoodLoss(HashingLoss):
     margin: float | str = "auto"
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "margin": [_NON_NEGATIVE, StrOptions({"auto"})],
         "quantization": [_NON_NEGATIVE],

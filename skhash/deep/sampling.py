@@ -1,8 +1,8 @@
-"""Which samples a step sees, and which lists it ranks: pure functions of (seed, epoch)."""
+"""Which samples a step sees: a pure function of (seed, epoch)."""
 
 import numpy as np
 
-__all__ = ["epoch_batches", "in_batch_lists"]
+__all__ = ["epoch_batches"]
 
 
 def epoch_batches(n_samples, batch_size, *, seed, epoch):
@@ -38,30 +38,3 @@ def epoch_batches(n_samples, batch_size, *, seed, epoch):
     order = np.random.default_rng([seed, epoch]).permutation(n_samples)
     n_batches = min(-(-n_samples // batch_size), max(1, n_samples // 2))
     return np.array_split(order, n_batches)
-
-
-def in_batch_lists(matrix):
-    """Drop the diagonal of a square matrix: each sample's list is all the others.
-
-    Parameters
-    ----------
-    matrix : tensor of shape (n, n)
-        Something between each sample of a batch and each other, such as their distance.
-
-    Returns
-    -------
-    lists : tensor of shape (n, n - 1)
-        Row `i` without its entry `i`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skhash.deep.sampling import in_batch_lists
-    >>> in_batch_lists(torch.arange(9).reshape(3, 3))
-    tensor([[1, 2],
-            [3, 5],
-            [6, 7]])
-    """
-    n = len(matrix)
-    # Without its first entry the flattened matrix ends each run of n + 1 on a diagonal entry.
-    return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
