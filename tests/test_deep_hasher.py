@@ -336,6 +336,10 @@ def test_learns_what_new_samples_share(make):
         {"margin": 3.0},
         {"weighting": "uniform"},
         {"balance": 5.0},
+        {"class_weight": "balanced"},
+        {"taps": "fca"},
+        {"taps": "fcb"},
+        {"optimizer": "sgd"},
         {"dropout": 0.1},
         {"learning_rate": 1e-2},
         {"weight_decay": 1.0},
@@ -433,7 +437,7 @@ def test_default_loss_is_the_formula(make, loss):
 
 def test_parameters_of_the_ranking_loss_are_those_of_the_hasher():
     X, Y = make_rows()
-    params = {"margin": 2.0, "weighting": "uniform", "balance": 3.0}
+    params = {"margin": 2.0, "weighting": "uniform", "balance": 3.0, "class_weight": "balanced"}
     expected = projection(make_hasher(loss=RankingLoss(**params)), X, Y)
     assert_array_equal(projection(make_hasher(**params), X, Y), expected)
     assert_array_equal(
@@ -560,6 +564,101 @@ def test_losses_with_centers_need_no_shared_label(name):
     X, _ = make_rows(20)
     hasher = make_hasher(loss=name, max_epochs=5).fit(X, np.arange(20))
     assert np.isfinite(hasher.project(X)).all()
+
+
+# The procedure of the paper.
+
+
+def step_of(hasher, X, Y):
+    """Change of each parameter in one step on all of `X`, and its gradient and start."""
+    start = clone(hasher).set_params(max_epochs=0).fit(X, Y).network_
+    end = hasher.set_params(max_epochs=1, batch_size=len(X)).fit(X, Y).network_
+    projection = start(torch.from_numpy(X).permute(0, 3, 1, 2).float())
+    codes = torch.tanh(projection / 2)
+    (codes.mean(dim=0).square().sum() / 2).backward()
+    for (name, before), (_, after) in zip(
+        start.named_parameters(), end.named_parameters(), strict=True
+    ):
+        yield name, (after - before).detach(), before.grad, before.detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance(HashingLoss):
+    """The second term of the loss alone."""
+
+    def batch_loss(self, projection, *_):
+        return torch.tanh(projection / 2).mean(dim=0).square().sum() / 2
+
+
+@pytest.mark.parametrize("taps", ["both", "fca", "fcb"])
+def test_rates_of_the_paper(taps):
+    X, Y = make_images(20)
+    params = {"loss": Balance(), "taps": taps, "network": plain_backbone, "dropout": 0.0}
+    hasher = make_hasher(
+        optimizer="sgd",
+        learning_rate=1e-2,
+        weight_decay=0.1,
+        flip=False,
+        **params,
+        precision="float32",
+    )
+    for name, change, gradient, before in step_of(hasher, X, Y):
+        rate, decay = 1e-3, 0.1
+        if name.startswith("head.hash"):
+            rate = 1e-2
+        if name.endswith("bias"):
+            rate, decay = 2 * rate, 0.0
+        if name == "head.hash.weight" and taps != "fcb":
+            rate = torch.full(before.shape, rate)
+            rate[:, :16] /= 4
+        expected = -rate * (gradient + decay * before)
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-7, msg=name)
+
+
+def plain_backbone():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh())
+
+
+def test_rates_of_the_paper_fall_to_a_tenth_after_half_of_the_steps():
+    X, Y = make_rows(40)
+    kept, moves = [], []
+
+    def watched(n_bits, labels):
+        started = ProxyLoss(kept).start(n_bits, labels)
+        started.proxy.register_hook(lambda _: moves.append(started.proxy[0].item()))
+        return started
+
+    hasher = make_hasher(loss=SimpleNamespace(start=watched), optimizer="sgd", max_epochs=10)
+    hasher.set_params(batch_size=20, learning_rate=0.5, weight_decay=0.0).fit(X, Y)
+    steps = -np.diff([*moves, kept[0].proxy[0].item()])
+    momentum = 0.0
+    for i, step in enumerate(steps):
+        momentum = 0.9 * momentum + 1
+        assert step == pytest.approx((0.5 if i < 10 else 0.05) * momentum, rel=1e-4)
+
+
+def test_from_paper():
+    hasher = DeepRankingHasher.from_paper(48, random_state=3)
+    assert isinstance(hasher, DeepRankingHasher)
+    assert (hasher.n_bits, hasher.random_state, hasher.network) == (48, 3, "alexnet")
+    assert clone(hasher).get_params() == hasher.get_params()
+    assert DeepRankingHasher.from_paper().n_bits == 64
+    assert DeepRankingHasher.from_paper(taps="fca").taps == "fca"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tap'"):
+        DeepRankingHasher.from_paper(tap="fca")
+
+
+def test_procedure_of_the_paper_learns_digits():
+    X, y = load_digits(return_X_y=True)
+    params = {"network": "mlp", "hidden_size": 64, "batch_size": 32, "device": "cpu"}
+    params |= {"backbone_learning_rate": 1e-3, "random_state": 0}
+    scores = [
+        DeepRankingHasher.from_paper(16, max_epochs=n, **params)
+        .fit(X[150:900], y[150:900])
+        .score(X[:150], y[:150])
+        for n in (0, 15)
+    ]
+    assert scores[1] > scores[0] + 0.3
 
 
 # Objects.
@@ -708,6 +807,9 @@ def test_error_on_loss():
         ({"margin": np.nan}, "'margin' parameter"),
         ({"weighting": "dcg"}, "'weighting' parameter"),
         ({"balance": -1}, "'balance' parameter"),
+        ({"class_weight": "rare"}, "'class_weight' parameter"),
+        ({"taps": "fcc"}, "'taps' parameter"),
+        ({"optimizer": "adam"}, "'optimizer' parameter"),
         ({"head_epochs": -1}, "'head_epochs' parameter"),
         ({"max_epochs": -1}, "'max_epochs' parameter"),
         ({"batch_size": 1}, "'batch_size' parameter"),

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from skhash.base import BaseHasher
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
-from skhash.deep.losses import RankingLoss, get_loss
+from skhash.deep.losses import RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
 from skhash.deep.sampling import epoch_batches
 
@@ -69,6 +69,9 @@ class DeepRankingHasher(BaseHasher):
     dropout : float, default=0.5
         Probability of dropout at the fully connected layers.
 
+    taps : {"both", "fca", "fcb"}, default="both"
+        Which of the two fully connected layers the hash layer reads.
+
     image_size : int, tuple (height, width) or "auto", default="auto"
         Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
         size of the images, which image files do not have: give it for those.
@@ -98,6 +101,10 @@ class DeepRankingHasher(BaseHasher):
         :math:`\alpha`, the penalty on bits that are not balanced over a batch. (The paper's is 1,
         beside a loss that is summed where this one is averaged.) Only for ``loss="ranking"``.
 
+    class_weight : {"balanced"}, default=None
+        "balanced" weighs queries so that those of rare labels count as much as those of frequent
+        ones, see :class:`skhash.deep.losses.RankingLoss`. Only for ``loss="ranking"``.
+
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
         features of the frozen backbone are computed once, without flips, and held in memory.
@@ -109,17 +116,24 @@ class DeepRankingHasher(BaseHasher):
         Most samples in a batch; the list of a query is as long, less one, unless the loss has a
         `list_size`.
 
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "adamw" is Adam with decoupled weight decay, whose rate rises linearly over the first
+        steps and falls to zero along a cosine. "sgd" is the solver of the paper: momentum 0.9,
+        rates divided by 10 after half of the steps, biases at twice the rate of weights and
+        without decay, and the hash layer at `learning_rate` where it reads FCb, at a quarter of
+        it where it reads FCa.
+
     learning_rate : float, default=1e-3
-        Peak rate of Adam for the head and for what the loss learns, such as proxies, and for the
-        backbone where `backbone_learning_rate` is "auto". It rises linearly over the first steps
-        and falls to zero along a cosine.
+        Peak rate for the head (with "sgd" for its hash layer) and for what the loss learns, such
+        as proxies.
 
     backbone_learning_rate : float or "auto", default="auto"
-        Peak rate for the backbone. With `head_epochs`, the already trained head takes it too
-        while all of the network is trained.
+        Peak rate for the backbone; with "sgd" for FCa and FCb too. "auto" is `learning_rate`, and
+        a tenth of it with "sgd". With "adamw" and `head_epochs`, the already trained head takes
+        it while all of the network is trained.
 
     weight_decay : float, default=5e-4
-        Decoupled weight decay.
+        Weight decay.
 
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
@@ -174,8 +188,7 @@ class DeepRankingHasher(BaseHasher):
     Losses that compare samples need at least one pair of training samples that shares a label;
     centres and proxies of labels do not.
 
-    The paper's procedure differs in that it draws lists of three items, repeats queries of rare
-    labels, sums the loss over the batch, and trains by SGD.
+    :meth:`from_paper` makes a hasher that follows the paper's procedure.
 
     References
     ----------
@@ -201,6 +214,7 @@ class DeepRankingHasher(BaseHasher):
         "weights": [str, os.PathLike, None],
         "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "taps": [StrOptions({"both", "fca", "fcb"})],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
         "normalization": [tuple, StrOptions({"auto"})],
         "flip": ["boolean"],
@@ -209,9 +223,11 @@ class DeepRankingHasher(BaseHasher):
         "margin": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weighting": [StrOptions({"ndcg", "uniform"})],
         "balance": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), None],
         "head_epochs": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "optimizer": [StrOptions({"adamw", "sgd"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "backbone_learning_rate": [
             Interval(Real, 0, None, closed="neither"),
@@ -233,6 +249,7 @@ class DeepRankingHasher(BaseHasher):
         weights=None,
         hidden_size="auto",
         dropout=0.5,
+        taps="both",
         image_size="auto",
         normalization="auto",
         flip=True,
@@ -240,9 +257,11 @@ class DeepRankingHasher(BaseHasher):
         margin="auto",
         weighting="ndcg",
         balance=0.1,
+        class_weight=None,
         head_epochs=0,
         max_epochs=20,
         batch_size=128,
+        optimizer="adamw",
         learning_rate=1e-3,
         backbone_learning_rate="auto",
         weight_decay=5e-4,
@@ -257,6 +276,7 @@ class DeepRankingHasher(BaseHasher):
         self.weights = weights
         self.hidden_size = hidden_size
         self.dropout = dropout
+        self.taps = taps
         self.image_size = image_size
         self.normalization = normalization
         self.flip = flip
@@ -264,9 +284,11 @@ class DeepRankingHasher(BaseHasher):
         self.margin = margin
         self.weighting = weighting
         self.balance = balance
+        self.class_weight = class_weight
         self.head_epochs = head_epochs
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.backbone_learning_rate = backbone_learning_rate
         self.weight_decay = weight_decay
@@ -275,6 +297,53 @@ class DeepRankingHasher(BaseHasher):
         self.n_neighbors = n_neighbors
         self.verbose = verbose
         self.random_state = random_state
+
+    @classmethod
+    def from_paper(cls, n_bits=64, **overrides):
+        """Make a hasher that is trained as the authors of DSRH train theirs.
+
+        AlexNet, whose weights are to be given, a hash layer on both fully connected layers,
+        dropout 0.5, whole images of 224 pixels, mirrored at random; the loss on lists of three
+        items, queries of rare labels weighing more, summed over a batch of 128; margin 5 at 64
+        bits, balance 1, weight decay 5e-4; SGD with a rate for each kind of layer and a tenth of
+        it in the second half. The user guide says what differs from the defaults, and from the
+        authors' code.
+
+        Parameters
+        ----------
+        n_bits : int, default=64
+            Length of the codes.
+
+        **overrides
+            Other parameters of the hasher, such as `weights` and `max_epochs`, or those of the
+            procedure that are to differ.
+
+        Returns
+        -------
+        hasher : DeepRankingHasher
+            Not fitted.
+
+        Examples
+        --------
+        >>> from skhash import DeepRankingHasher
+        >>> DeepRankingHasher.from_paper(48, weights="IMAGENET1K_V1").optimizer
+        'sgd'
+        """
+        procedure = {
+            "network": "alexnet",
+            "dropout": 0.5,
+            "taps": "both",
+            "image_size": 224,
+            "flip": True,
+            "loss": SampledRankingLoss(margin="auto", balance=1.0, n_repeats=3000),
+            "head_epochs": 0,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "learning_rate": 1e-3,
+            "backbone_learning_rate": 1e-4,
+            "weight_decay": 5e-4,
+        }
+        return cls(n_bits, **(procedure | overrides))
 
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
@@ -352,7 +421,12 @@ class DeepRankingHasher(BaseHasher):
     def _get_loss(self):
         """Return the loss as an object; of "ranking", with the parameters of the hasher."""
         if isinstance(self.loss, str) and self.loss == "ranking":
-            return RankingLoss(margin=self.margin, weighting=self.weighting, balance=self.balance)
+            return RankingLoss(
+                margin=self.margin,
+                weighting=self.weighting,
+                balance=self.balance,
+                class_weight=self.class_weight,
+            )
         return get_loss(self.loss)
 
     def _check_learnable(self, loss, Y):
@@ -390,6 +464,7 @@ class DeepRankingHasher(BaseHasher):
             weights=self.weights,
             hidden_size=self.hidden_size,
             dropout=self.dropout,
+            taps=self.taps,
             normalization=self.normalization,
         )
         if network == "mlp":
@@ -402,31 +477,42 @@ class DeepRankingHasher(BaseHasher):
         features = FeatureRows(self._run(network.features, X))
         _standardize(network, features)
         network.head.train()
-        groups = _groups((network.head, self.learning_rate), (run.loss, self.learning_rate))
-        self._train(network.project, groups, features, self.head_epochs, run)
+        self._train(network.project, features, self.head_epochs, run)
 
     def _train_all(self, X, run):
         """Train all of the network."""
         network = self.network_.train()
         if self.head_epochs:
             _freeze_batch_norm(network.backbone)
-        backbone_rate = self.backbone_learning_rate
-        if backbone_rate == "auto":
-            backbone_rate = self.learning_rate
-        head_rate = backbone_rate if self.head_epochs else self.learning_rate
-        groups = _groups(
-            (network.head, head_rate), (network.backbone, backbone_rate), (run.loss, head_rate)
-        )
         augment = self._flip_some if self.flip and self._input_kind != "features" else None
-        self._train(network, groups, X, self.max_epochs, run, augment)
+        self._train(network, X, self.max_epochs, run, augment)
 
-    def _train(self, forward, groups, source, n_epochs, run, augment=None):
-        """Run epochs of one optimiser over one part of the network."""
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+    def _train(self, forward, source, n_epochs, run, augment=None):
+        """Run epochs of one optimiser over the network, or over what `forward` is of it."""
+        optimizer = self._make_optimizer(run.loss, all_of_it=forward is self.network_)
         n_batches = len(epoch_batches(len(source), self.batch_size, seed=run.seed, epoch=0))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_epochs * n_batches))
+        factor = _warm_cosine if self.optimizer == "adamw" else _halfway_tenth
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_epochs * n_batches))
         for _ in range(n_epochs):
             self._train_epoch(forward, optimizer, schedule, source, run, augment)
+
+    def _make_optimizer(self, loss, *, all_of_it):
+        """Return the optimiser of the loss and of the head, or of all of the network."""
+        network, rate, slow = self.network_, self.learning_rate, self.backbone_learning_rate
+        sgd = self.optimizer == "sgd"
+        if slow == "auto":
+            slow = rate / 10 if sgd else rate
+        backbone = [(network.backbone, slow)] if all_of_it else []
+        if sgd:
+            *hidden, last = network.head.layers()
+            parts = [*((layer, slow) for layer in hidden), *backbone, (last, rate), (loss, rate)]
+            return _PaperSGD(parts, network.head, self.weight_decay)
+        if all_of_it and self.head_epochs:
+            rate = slow
+        parts = [(network.head, rate), *backbone, (loss, rate)]
+        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
 
     def _train_epoch(self, forward, optimizer, schedule, source, run, augment):
         """Take a step on each batch, and note the mean loss."""
@@ -524,10 +610,36 @@ class _Run:
     loss: torch.nn.Module
 
 
-def _groups(*parts):
-    """Return groups of an optimiser for pairs of module and rate, without those that are empty."""
-    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
-    return [group for group in groups if group["params"]]
+class _PaperSGD(torch.optim.SGD):
+    """SGD with momentum in which biases, and what is read of FCa, have rates of their own.
+
+    Biases take twice the rate and no decay. The hash layer takes a quarter of its rate in the
+    columns that read FCa: in SGD, a rate is a factor of gradient and decay.
+    """
+
+    def __init__(self, parts, head, weight_decay):
+        groups = []
+        for module, rate in parts:
+            named = list(module.named_parameters())
+            biases = [p for name, p in named if name.rpartition(".")[2] == "bias"]
+            weights = [p for name, p in named if name.rpartition(".")[2] != "bias"]
+            groups += [
+                {"params": weights, "lr": rate, "weight_decay": weight_decay},
+                {"params": biases, "lr": 2 * rate, "weight_decay": 0.0},
+            ]
+        super().__init__([group for group in groups if group["params"]], momentum=0.9)
+        n_columns = 0 if head.taps == "fcb" else head.fca.out_features
+        self._weight, self._from_fca = head.hash.weight, slice(n_columns)
+        self._decay = weight_decay
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Take a step."""
+        weight = self._weight[:, self._from_fca]
+        gradient = self._weight.grad[:, self._from_fca]
+        # What the decay adds to it makes this a quarter of gradient and decay.
+        gradient.mul_(0.25).sub_(weight, alpha=0.75 * self._decay)
+        return super().step(closure)
 
 
 def _resolve_device(name):
@@ -595,6 +707,11 @@ def _warm_cosine(n_steps):
         return min((step + 1) / n_warm, (1 + math.cos(math.pi * max(0.0, progress))) / 2)
 
     return factor
+
+
+def _halfway_tenth(n_steps):
+    """Return the factor of the rate at each step: 1 in the first half, then a tenth."""
+    return lambda step: 1.0 if step < n_steps / 2 else 0.1
 
 
 def _freeze_batch_norm(backbone):
