@@ -1,10 +1,11 @@
 """Batches: partitions into nearly equal sizes, and determinism."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skhash.deep.sampling import epoch_batches
+from skhash.deep.sampling import epoch_batches, held_out_rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,3 +54,31 @@ def test_global_generator_is_left_alone():
     after = np.random.get_state()  # noqa: NPY002
     assert before[2:] == after[2:]
     assert np.array_equal(before[1], after[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_samples=st.integers(3, 300),
+    fraction=st.floats(0.01, 0.6),
+    seed=st.integers(0, 2**31 - 2),
+)
+def test_held_out_rows_are_the_other_rows(n_samples, fraction, seed):
+    if n_samples - max(1, round(fraction * n_samples)) < 2:
+        return
+    rows, held_out = held_out_rows(n_samples, fraction, seed=seed)
+    assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n_samples))
+    assert len(held_out) == max(1, round(fraction * n_samples))
+    for part in (rows, held_out):
+        assert np.array_equal(part, np.unique(part))
+    again = held_out_rows(n_samples, fraction, seed=seed)
+    assert np.array_equal(again[0], rows)
+
+
+def test_held_out_rows_are_random():
+    counts = sum(np.isin(np.arange(40), held_out_rows(40, 0.25, seed=s)[1]) for s in range(400))
+    assert np.abs(counts / 400 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 400)
+
+
+def test_error_if_too_few_rows_are_left():
+    with pytest.raises(ValueError, match=r"0\.5 of 3 training samples leaves 1"):
+        held_out_rows(3, 0.5, seed=0)

@@ -3,28 +3,41 @@
 import copy
 import math
 import os
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from torchvision.transforms.v2 import functional as transforms
 
-from skhash.base import BaseHasher
+from skhash.base import BaseHasher, _unchanged_on_error
+from skhash.codes import pack_codes
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
+from skhash.deep._training import (
+    BestWeights,
+    PaperSGD,
+    freeze_batch_norm,
+    halfway_tenth,
+    seeded,
+    warm_cosine,
+)
 from skhash.deep.losses import RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
-from skhash.deep.sampling import epoch_batches
+from skhash.deep.sampling import epoch_batches, held_out_rows
+from skhash.metrics._ranking import _score_packed
 
 # Rows of features projected at once; images take `batch_size`.
 _PROJECT_ROWS = 4096
 
 
-class DeepRankingHasher(BaseHasher):
+class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
     A network with a hash layer on two fully connected layers is trained so that, for each image
@@ -135,6 +148,33 @@ class DeepRankingHasher(BaseHasher):
     weight_decay : float, default=5e-4
         Weight decay.
 
+    accumulation : int, default=1
+        Number of batches whose mean gradient makes one step. Lists and pairs remain those of each
+        batch: for a loss that compares samples this is not the same as a larger batch.
+
+    early_stopping : bool, default=False
+        Whether to hold out a part of the training samples, and after each epoch score them as
+        queries over the others, by `NDCG@100`. Each of the two stages of training ends when the
+        score no longer improves, and goes back to the weights of its best epoch. The score takes
+        a pass over the whole training set. The database is the whole training set in the end.
+
+    validation_fraction : float, default=0.1
+        Fraction of the training samples that is held out.
+
+    n_iter_no_change : int, default=5
+        Epochs without an improvement after which to stop.
+
+    tol : float, default=1e-4
+        By how much the score has to rise to count as an improvement.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the network of the last call, if there was one, with a new
+        schedule, solver and loss.
+
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`, which takes a while at the start, rounds
+        differently and drops out other units. `transform` does not.
+
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
 
@@ -158,11 +198,15 @@ class DeepRankingHasher(BaseHasher):
     network_ : skhash.deep.networks.HashNetwork
         The trained network, in evaluation mode.
 
+    history_ : dict of lists
+        For each epoch the mean "loss", the largest "learning_rate" at its start, its "seconds" of
+        training, and, with `early_stopping`, its "validation_score".
+
     loss_curve_ : list of float
-        Mean training loss of each epoch.
+        Mean training loss of each epoch, ``history_["loss"]``.
 
     n_iter_ : int
-        Number of epochs.
+        Number of epochs, also those after the best one.
 
     image_size_ : tuple (height, width)
         Size to which images are resized; only for images.
@@ -234,6 +278,13 @@ class DeepRankingHasher(BaseHasher):
             StrOptions({"auto"}),
         ],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "accumulation": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "compile": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "verbose": ["verbose"],
@@ -265,6 +316,13 @@ class DeepRankingHasher(BaseHasher):
         learning_rate=1e-3,
         backbone_learning_rate="auto",
         weight_decay=5e-4,
+        accumulation=1,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-4,
+        warm_start=False,
+        compile=False,  # noqa: A002
         device="auto",
         precision="auto",
         n_neighbors=5,
@@ -292,6 +350,13 @@ class DeepRankingHasher(BaseHasher):
         self.learning_rate = learning_rate
         self.backbone_learning_rate = backbone_learning_rate
         self.weight_decay = weight_decay
+        self.accumulation = accumulation
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.compile = compile
         self.device = device
         self.precision = precision
         self.n_neighbors = n_neighbors
@@ -355,11 +420,7 @@ class DeepRankingHasher(BaseHasher):
             return FeatureRows(super()._validate_X(X, reset=reset))
         size = self._asked_image_size() if reset else self.image_size_
         source = (ImageFiles if kind == "files" else ImageArray)(X, size)
-        if len(source) < 1 + reset:
-            raise ValueError(
-                f"Found array with {len(source)} sample(s) while a minimum of {1 + reset} is "
-                f"required by {type(self).__name__}."
-            )
+        _check_minimum(len(source), 1 + reset, self)
         if reset:
             self.image_size_ = self._final_image_size(source)
         return source
@@ -400,23 +461,127 @@ class DeepRankingHasher(BaseHasher):
         size = source.native_size if self.image_size == "auto" else source.size
         return "convnet" if size is not None and max(size) <= 64 else "alexnet"
 
+    def _before_fit(self):
+        self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
+
+    def _fit_once(self, X, Y):
+        self._start_from = getattr(self, "network_", None) if self.warm_start else None
+        # What was learnt in parts ends here.
+        vars(self).pop("_partial", None)
+        super()._fit_once(X, Y)
+        self._callback_fit_ctx.call_on_fit_task_end(
+            estimator=self, X=X, y=Y, reconstruction_attributes=dict
+        )
+
     def _fit(self, X, Y):
-        loss = self._get_loss()
-        self._check_learnable(loss, Y)
-        device = _resolve_device(self.device)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self.loss_curve_ = []
-        with _seeded(seed, device):
-            self.network_ = self._build_network(X).to(device)
-            if self._input_kind != "features":
-                self.network_.to(memory_format=torch.channels_last)
-            run = _Run(Y, seed, self._start_loss(loss, Y, device))
+        run = self._make_run(X, Y)
+        run.callbacks = self._callback_fit_ctx.call_on_fit_task_begin(
+            estimator=self, X=run.given_X, y=run.given_Y
+        )
+        with seeded(run.seed, run.device):
+            self._build(X, run.device, run.start_from)
+            run.loss = self._start_loss(Y[run.rows], run.device)
             if self.head_epochs:
-                self._train_head(X, run)
+                self._train(self._head_stage(X, standardize=run.start_from is None), run)
             if self.max_epochs:
-                self._train_all(X, run)
+                self._train(self._full_stage(X, offset=self.head_epochs), run)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
+
+    def _make_run(self, X, Y):
+        """Settle what is to be known before the first weights are drawn, or raise."""
+        self._start_history(validated=self.early_stopping)
+        run = _Run(X, Y, _resolve_device(self.device), self._draw_seed(), np.arange(len(X)))
+        if self.early_stopping:
+            fraction = self.validation_fraction
+            run.rows, run.held_out = held_out_rows(len(X), fraction, seed=run.seed)
+        self._check_learnable(Y[run.rows])
+        run.start_from = vars(self).pop("_start_from")
+        run.given_X = X.given
+        run.given_Y = self.classes_[Y.argmax(axis=1)] if self._one_class_each else Y
+        return run
+
+    def _draw_seed(self):
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _start_history(self, *, validated):
+        """Make empty lists, to which each epoch appends."""
+        names = ("loss", "learning_rate", "seconds") + validated * ("validation_score",)
+        self.history_ = {name: [] for name in names}
+        self.loss_curve_ = self.history_["loss"]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, Y=None, classes=None):
+        """Train one epoch on one more part of the training set.
+
+        The first call makes the network; after `fit`, calls go on from what was learnt. All of
+        the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`
+        and callbacks are for `fit` alone, and so is `max_epochs`, except that losses which change
+        on the way take it for the number of calls after which they no longer do. What the loss
+        counts, such as frequencies of labels, it counts in the first part. The database is left
+        empty, for the codes of earlier parts have changed: call `set_database` after the last.
+
+        If `partial_fit` raises, the hasher is left as it was.
+
+        Parameters
+        ----------
+        X : array-like
+            At least two training samples, in any of the forms that `fit` takes.
+
+        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,)
+            Label sets as an indicator matrix of 0 and 1, or class labels.
+
+        classes : array-like of shape (n_classes,), default=None
+            In the first call, all class labels of the parts to come, where `Y` holds class labels
+            and the first part may lack some. In later calls it is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing or holds other
+            labels than in the first call, or training diverges.
+        """
+        with _unchanged_on_error(self):
+            self._fit_part(X, Y, classes, first=not hasattr(self, "network_"))
+        return self
+
+    def _learn_part(self, X, Y, first):
+        """Train one epoch; solver and loss go on from the last call, if there was one."""
+        _check_minimum(len(X), 2, self)
+        # Copies: an error is to leave what the last call left.
+        state = copy.deepcopy(getattr(self, "_partial", None))
+        state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None, "solver": {}}
+        run = _Run(X, Y, _resolve_device(self.device), state["seed"], np.arange(len(X)))
+        with seeded([run.seed, state["n_calls"]], run.device):
+            if first:
+                self._start_history(validated=False)
+                self._build(X, run.device)
+            self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
+            self.loss_curve_ = self.history_["loss"]
+            self.network_.to(run.device)
+            run.loss = state["loss"]
+            if run.loss is None:
+                run.loss = self._start_loss(Y, run.device)
+            state["solver"] = self._train_part(run, state["n_calls"], state["solver"])
+        self.network_.eval()
+        self.n_iter_ = len(self.loss_curve_)
+        self._partial = state | {"n_calls": state["n_calls"] + 1, "loss": run.loss}
+
+    def _train_part(self, run, n_calls, state):
+        """Train one epoch, with a solver in this state, and return its state."""
+        optimizer = self._make_optimizer(run.loss.to(run.device), all_of_it=True)
+        # Rates are those of the parameters, which may have been set since.
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        self._train_epoch(self._full_stage(run.X, offset=0), run, optimizer, n_calls)
+        if "validation_score" in self.history_:
+            self.history_["validation_score"].append(math.nan)
+        return optimizer.state_dict()["state"]
 
     def _get_loss(self):
         """Return the loss as an object; of "ranking", with the parameters of the hasher."""
@@ -429,8 +594,9 @@ class DeepRankingHasher(BaseHasher):
             )
         return get_loss(self.loss)
 
-    def _check_learnable(self, loss, Y):
+    def _check_learnable(self, Y):
         """Raise if label sets say nothing that the loss can learn from."""
+        loss = self._get_loss()
         most = Y.sum(axis=0, dtype=np.int64).max()
         if most < 1:
             raise ValueError(
@@ -444,15 +610,24 @@ class DeepRankingHasher(BaseHasher):
                 "most one sample."
             )
 
-    def _start_loss(self, loss, Y, device):
+    def _start_loss(self, Y, device):
         """Start the loss of one training, on the device of the network."""
-        started = loss.start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
+        started = self._get_loss().start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
         if not isinstance(started, torch.nn.Module):
             raise TypeError(
                 f"The method start of loss={self.loss!r} should return a torch.nn.Module, got "
                 f"{type(started).__name__}."
             )
         return started.to(device).train()
+
+    def _build(self, X, device, start_from=None):
+        """Make the network, or a copy of the one that training is to start from."""
+        network = self._build_network(X)
+        if start_from is not None:
+            _load_start(network, start_from)
+        self.network_ = network.to(device)
+        if self._input_kind != "features":
+            self.network_.to(memory_format=torch.channels_last)
 
     def _build_network(self, X):
         """Build the untrained network; feature rows are standardised before its head."""
@@ -471,30 +646,132 @@ class DeepRankingHasher(BaseHasher):
             _standardize(built, X)
         return built
 
-    def _train_head(self, X, run):
+    def _head_stage(self, X, *, standardize):
         """Train the head alone, on the features of the frozen backbone."""
         network = self.network_.eval()
         features = FeatureRows(self._run(network.features, X))
-        _standardize(network, features)
-        network.head.train()
-        self._train(network.project, features, self.head_epochs, run)
+        if standardize:
+            _standardize(network, features)
 
-    def _train_all(self, X, run):
+        def set_mode():
+            network.eval()
+            network.head.train()
+
+        return self._stage(network.project, features, self.head_epochs, set_mode, all_of_it=False)
+
+    def _full_stage(self, X, *, offset):
         """Train all of the network."""
-        network = self.network_.train()
-        if self.head_epochs:
-            _freeze_batch_norm(network.backbone)
-        augment = self._flip_some if self.flip and self._input_kind != "features" else None
-        self._train(network, X, self.max_epochs, run, augment)
+        network = self.network_
 
-    def _train(self, forward, source, n_epochs, run, augment=None):
-        """Run epochs of one optimiser over the network, or over what `forward` is of it."""
-        optimizer = self._make_optimizer(run.loss, all_of_it=forward is self.network_)
-        n_batches = len(epoch_batches(len(source), self.batch_size, seed=run.seed, epoch=0))
-        factor = _warm_cosine if self.optimizer == "adamw" else _halfway_tenth
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_epochs * n_batches))
-        for _ in range(n_epochs):
-            self._train_epoch(forward, optimizer, schedule, source, run, augment)
+        def set_mode():
+            network.train()
+            if offset:
+                freeze_batch_norm(network.backbone)
+
+        augment = self._flip_some if self.flip and self._input_kind != "features" else None
+        return self._stage(network, X, self.max_epochs, set_mode, offset=offset, augment=augment)
+
+    def _stage(self, forward, *args, **kwargs):
+        compiled = torch.compile(forward) if self.compile else forward
+        return _Stage(forward, compiled, *args, **kwargs)
+
+    def _train(self, stage, run):
+        """Run the epochs of one stage; with early stopping, go back to its best weights."""
+        optimizer = self._make_optimizer(run.loss, all_of_it=stage.all_of_it)
+        factor = warm_cosine if self.optimizer == "adamw" else halfway_tenth
+        n_steps = stage.n_epochs * -(-len(self._batches(run, 0)) // self.accumulation)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_steps))
+        best = BestWeights(self.n_iter_no_change, self.tol)
+        for epoch in range(stage.offset, stage.offset + stage.n_epochs):
+            task = run.callbacks.subcontext(task_name="epoch").call_on_fit_task_begin(
+                estimator=self, X=run.given_X, y=run.given_Y
+            )
+            self._train_epoch(stage, run, optimizer, epoch, schedule)
+            if self.early_stopping:
+                best.update(self._validate(stage, run), self.network_)
+            if self._end_task(task, run) or best.exhausted():
+                break
+        best.restore(self.network_)
+
+    def _validate(self, stage, run):
+        """Score the held-out samples as queries over the other training samples."""
+        self.network_.eval()
+        codes, labels = pack_codes(self._run(stage.forward, stage.source) >= 0), pack_codes(run.Y)
+        queries, database = ((codes[rows], labels[rows]) for rows in (run.held_out, run.rows))
+        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        self.history_["validation_score"].append(float(scores.mean()))
+        if self.verbose:
+            print(f"[{type(self).__name__}] NDCG@100 of held-out samples: {scores.mean():.4f}")
+        return self.history_["validation_score"][-1]
+
+    def _end_task(self, task, run):
+        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
+        return task.call_on_fit_task_end(
+            estimator=self,
+            X=run.given_X,
+            y=run.given_Y,
+            reconstruction_attributes=lambda: self._as_if_fitted(run),
+        )
+
+    def _as_if_fitted(self, run):
+        """Return the attributes that `fit` would leave if it ended here."""
+        self.network_.eval()
+        attributes = {"network_": copy.deepcopy(self.network_), "_n_features_out": self.n_bits}
+        hasher = copy.copy(self)
+        vars(hasher).update(attributes)
+        hasher._store_database(run.X, run.Y)
+        names = ("database_codes_", "database_labels_")
+        return attributes | {name: getattr(hasher, name) for name in names}
+
+    def _batches(self, run, epoch):
+        """Return the rows of each batch of an epoch."""
+        batches = epoch_batches(len(run.rows), self.batch_size, seed=run.seed, epoch=epoch)
+        return [run.rows[batch] for batch in batches]
+
+    def _train_epoch(self, stage, run, optimizer, epoch, schedule=None):
+        """Go through all batches, and note the mean loss."""
+        started, rate = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
+        stage.set_mode()
+        losses = self._train_batches(stage, run, optimizer, epoch, schedule)
+        loss = torch.stack(losses).mean().item()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
+                f"learning_rate than {self.learning_rate} would do."
+            )
+        seconds = time.perf_counter() - started
+        for name, value in (("loss", loss), ("learning_rate", rate), ("seconds", seconds)):
+            self.history_[name].append(value)
+        if self.verbose:
+            print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
+
+    def _train_batches(self, stage, run, optimizer, epoch, schedule):
+        """Take a step for each group of `accumulation` batches; return the losses."""
+        batches, losses = self._batches(run, epoch), []
+        n_all = len(batches) * max(1, self.head_epochs + self.max_epochs)
+        for rows, inputs in zip(batches, prefetched(stage.source, batches), strict=True):
+            progress = min(1.0, (epoch * len(batches) + len(losses)) / n_all)
+            group = len(losses) - len(losses) % self.accumulation
+            n_batches = min(self.accumulation, len(batches) - group)
+            loss = self._batch_loss(stage, inputs, run, rows, progress)
+            (loss / n_batches).backward()
+            losses.append(loss.detach())
+            if len(losses) == group + n_batches:
+                optimizer.step()
+                optimizer.zero_grad()
+                if schedule is not None:
+                    schedule.step()
+        return losses
+
+    def _batch_loss(self, stage, inputs, run, rows, progress):
+        """Return the loss of one batch."""
+        inputs = self._to_device(inputs)
+        if stage.augment is not None:
+            inputs = stage.augment(inputs)
+        with self._autocast():
+            projection = stage.compiled(inputs)
+        labels = torch.from_numpy(run.Y[rows]).to(projection.device, torch.float32)
+        return run.loss(projection.float(), labels, progress)
 
     def _make_optimizer(self, loss, *, all_of_it):
         """Return the optimiser of the loss and of the head, or of all of the network."""
@@ -506,46 +783,13 @@ class DeepRankingHasher(BaseHasher):
         if sgd:
             *hidden, last = network.head.layers()
             parts = [*((layer, slow) for layer in hidden), *backbone, (last, rate), (loss, rate)]
-            return _PaperSGD(parts, network.head, self.weight_decay)
+            return PaperSGD(parts, network.head, self.weight_decay)
         if all_of_it and self.head_epochs:
             rate = slow
         parts = [(network.head, rate), *backbone, (loss, rate)]
         groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
         groups = [group for group in groups if group["params"]]
         return torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-
-    def _train_epoch(self, forward, optimizer, schedule, source, run, augment):
-        """Take a step on each batch, and note the mean loss."""
-        epoch = len(self.loss_curve_)
-        batches = epoch_batches(len(source), self.batch_size, seed=run.seed, epoch=epoch)
-        n_steps = (self.head_epochs + self.max_epochs) * len(batches)
-        losses = []
-        for rows, inputs in zip(batches, prefetched(source, batches), strict=True):
-            inputs = self._to_device(inputs)
-            inputs = inputs if augment is None else augment(inputs)
-            progress = (epoch * len(batches) + len(losses)) / n_steps
-            losses.append(self._train_step(forward, optimizer, inputs, rows, run, progress))
-            schedule.step()
-        loss = torch.stack(losses).mean().item()
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
-                f"learning_rate than {self.learning_rate} would do."
-            )
-        self.loss_curve_.append(loss)
-        if self.verbose:
-            print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
-
-    def _train_step(self, forward, optimizer, inputs, rows, run, progress):
-        """Take one step of the optimiser; return the loss, detached."""
-        with self._autocast():
-            projection = forward(inputs)
-        labels = torch.from_numpy(run.Y[rows]).to(projection.device, torch.float32)
-        loss = run.loss(projection.float(), labels, progress)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
 
     def _flip_some(self, images):
         """Mirror each image with probability one half."""
@@ -598,48 +842,71 @@ class DeepRankingHasher(BaseHasher):
         network = state.get("network_")
         if network is not None and network.mean.device.type != "cpu":
             state = {**state, "network_": copy.deepcopy(network).cpu()}
+            if "_partial" in state:
+                state["_partial"] = _on_cpu(state["_partial"])
         return state
+
+
+def _on_cpu(value):
+    """Copy nested containers, with tensors and modules moved to the CPU."""
+    if isinstance(value, torch.nn.Module):
+        return copy.deepcopy(value).cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on_cpu(item) for item in value]
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 @dataclass
 class _Run:
-    """One training: label sets, seed, and the loss as it was started."""
+    """One training: data, device and seed; which rows are learnt from; loss and callbacks."""
 
+    X: FeatureRows | ImageArray | ImageFiles
     Y: np.ndarray
+    device: torch.device
     seed: int
-    loss: torch.nn.Module
+    rows: np.ndarray
+    held_out: np.ndarray | None = None
+    start_from: torch.nn.Module | None = None
+    given_X: object = None
+    given_Y: np.ndarray | None = None
+    loss: torch.nn.Module | None = None
+    callbacks: object = None
 
 
-class _PaperSGD(torch.optim.SGD):
-    """SGD with momentum in which biases, and what is read of FCa, have rates of their own.
+@dataclass
+class _Stage:
+    """Epochs in which one part of the network is trained: what is run, on what, in which mode."""
 
-    Biases take twice the rate and no decay. The hash layer takes a quarter of its rate in the
-    columns that read FCa: in SGD, a rate is a factor of gradient and decay.
-    """
+    forward: Callable
+    compiled: Callable
+    source: FeatureRows | ImageArray | ImageFiles
+    n_epochs: int
+    set_mode: Callable
+    all_of_it: bool = True
+    offset: int = 0
+    augment: Callable | None = None
 
-    def __init__(self, parts, head, weight_decay):
-        groups = []
-        for module, rate in parts:
-            named = list(module.named_parameters())
-            biases = [p for name, p in named if name.rpartition(".")[2] == "bias"]
-            weights = [p for name, p in named if name.rpartition(".")[2] != "bias"]
-            groups += [
-                {"params": weights, "lr": rate, "weight_decay": weight_decay},
-                {"params": biases, "lr": 2 * rate, "weight_decay": 0.0},
-            ]
-        super().__init__([group for group in groups if group["params"]], momentum=0.9)
-        n_columns = 0 if head.taps == "fcb" else head.fca.out_features
-        self._weight, self._from_fca = head.hash.weight, slice(n_columns)
-        self._decay = weight_decay
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Take a step."""
-        weight = self._weight[:, self._from_fca]
-        gradient = self._weight.grad[:, self._from_fca]
-        # What the decay adds to it makes this a quarter of gradient and decay.
-        gradient.mul_(0.25).sub_(weight, alpha=0.75 * self._decay)
-        return super().step(closure)
+def _check_minimum(n_samples, minimum, hasher):
+    """Raise in scikit-learn's words if there are fewer samples."""
+    if n_samples < minimum:
+        raise ValueError(
+            f"Found array with {n_samples} sample(s) while a minimum of {minimum} is required by "
+            f"{type(hasher).__name__}."
+        )
+
+
+def _load_start(network, start_from):
+    """Copy the weights of an earlier fit, or raise if the network is of another shape."""
+    try:
+        network.load_state_dict(start_from.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the network of the last fit, which differs from what "
+            f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
+        ) from error
 
 
 def _resolve_device(name):
@@ -677,48 +944,6 @@ def _has_bfloat16(device):
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
-
-
-@contextmanager
-def _seeded(seed, device):
-    """Seed torch's generators, and give them their old state back in the end."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-def _warm_cosine(n_steps):
-    """Return the factor of the rate at each step: a linear rise over 5 %, then a cosine to 0."""
-    n_warm = max(1, n_steps // 20)
-
-    def factor(step):
-        progress = (step - n_warm) / max(1, n_steps - n_warm)
-        return min((step + 1) / n_warm, (1 + math.cos(math.pi * max(0.0, progress))) / 2)
-
-    return factor
-
-
-def _halfway_tenth(n_steps):
-    """Return the factor of the rate at each step: 1 in the first half, then a tenth."""
-    return lambda step: 1.0 if step < n_steps / 2 else 0.1
-
-
-def _freeze_batch_norm(backbone):
-    """Have batch normalisation keep the statistics on which the head was trained."""
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
 
 def _standardize(network, features):
