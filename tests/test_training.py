@@ -408,6 +408,8 @@ def test_callbacks_can_stop_and_fail():
     X, Y = make_rows()
     hasher = make_hasher(max_epochs=9).set_callbacks(Recording(stop_at=1)).fit(X, Y)
     assert hasher.n_iter_ == 2
+    # The epochs of both stages are one level of tasks.
+    assert hasher.set_params(head_epochs=5).fit(X, Y).n_iter_ == 2
     failing = Recording(fail_at=0)
     fresh = make_hasher().set_callbacks(failing)
     with pytest.raises(RuntimeError, match="from the callback"):

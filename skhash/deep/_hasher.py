@@ -4,7 +4,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from skhash.base import BaseHasher, _unchanged_on_error
 from skhash.codes import pack_codes
+from skhash.deep._checkpoint import Checkpoint, described, digest
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
 from skhash.deep._training import (
     BestWeights,
@@ -35,6 +36,9 @@ from skhash.metrics._ranking import _score_packed
 
 # Rows of features projected at once; images take `batch_size`.
 _PROJECT_ROWS = 4096
+
+# Parameters in which a training may differ from the checkpoint that it goes on from.
+_NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
 
 
 class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
@@ -175,6 +179,13 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         Whether to train through :func:`torch.compile`, which takes a while at the start, rounds
         differently and drops out other units. `transform` does not.
 
+    checkpoint_dir : str, path-like or None, default=None
+        Directory in which `fit` keeps a checkpoint, the state of the training after each epoch.
+        Killed at any moment and started again, with the same parameters and data, it gives the
+        codes of an undisturbed training, on the same machine bit for bit. A checkpoint of another
+        training, or a damaged one, is an error. It stays after the end, so that `fit` called
+        again returns at once; a directory is for one training. Needs an int as `random_state`.
+
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
 
@@ -285,6 +296,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "compile": ["boolean"],
+        "checkpoint_dir": [str, os.PathLike, None],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "verbose": ["verbose"],
@@ -323,6 +335,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         tol=1e-4,
         warm_start=False,
         compile=False,  # noqa: A002
+        checkpoint_dir=None,
         device="auto",
         precision="auto",
         n_neighbors=5,
@@ -357,6 +370,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         self.tol = tol
         self.warm_start = warm_start
         self.compile = compile
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
         self.n_neighbors = n_neighbors
@@ -478,10 +492,10 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         run.callbacks = self._callback_fit_ctx.call_on_fit_task_begin(
             estimator=self, X=run.given_X, y=run.given_Y
         )
-        with seeded(run.seed, run.device):
+        with seeded(run.seed, run.device) as run.generators:
             self._build(X, run.device, run.start_from)
             run.loss = self._start_loss(Y[run.rows], run.device)
-            if self.head_epochs:
+            if self.head_epochs and not run.is_past(0):
                 self._train(self._head_stage(X, standardize=run.start_from is None), run)
             if self.max_epochs:
                 self._train(self._full_stage(X, offset=self.head_epochs), run)
@@ -499,7 +513,28 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         run.start_from = vars(self).pop("_start_from")
         run.given_X = X.given
         run.given_Y = self.classes_[Y.argmax(axis=1)] if self._one_class_each else Y
+        if self.checkpoint_dir is not None:
+            run.checkpoint = self._open_checkpoint(run)
+            run.resumed = run.checkpoint.load()
         return run
+
+    def _open_checkpoint(self, run):
+        """Return the checkpoint of this training, or raise if it could not be taken up."""
+        if not isinstance(self.random_state, Integral):
+            raise ValueError(
+                "random_state should be an int with checkpoint_dir, so that training which is "
+                f"started again is the same training; got {self.random_state!r}."
+            )
+        if self.warm_start:
+            raise ValueError(
+                "checkpoint_dir does not go with warm_start=True: training which is started again "
+                "would not know the network that it went on from."
+            )
+        params = self.get_params(deep=False)
+        identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
+        identity["X"], identity["Y"] = digest(run.X, run.Y)
+        identity |= {"device": run.device.type, "the version of torch": torch.__version__}
+        return Checkpoint(self.checkpoint_dir, identity)
 
     def _draw_seed(self):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -515,11 +550,12 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         """Train one epoch on one more part of the training set.
 
         The first call makes the network; after `fit`, calls go on from what was learnt. All of
-        the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`
-        and callbacks are for `fit` alone, and so is `max_epochs`, except that losses which change
-        on the way take it for the number of calls after which they no longer do. What the loss
-        counts, such as frequencies of labels, it counts in the first part. The database is left
-        empty, for the codes of earlier parts have changed: call `set_database` after the last.
+        the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`,
+        `checkpoint_dir` and callbacks are for `fit` alone, and so is `max_epochs`, except that
+        losses which change on the way take it for the number of calls after which they no longer
+        do. What the loss counts, such as frequencies of labels, it counts in the first part. The
+        database is left empty, for the codes of earlier parts have changed: call `set_database`
+        after the last.
 
         If `partial_fit` raises, the hasher is left as it was.
 
@@ -682,16 +718,43 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         n_steps = stage.n_epochs * -(-len(self._batches(run, 0)) // self.accumulation)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_steps))
         best = BestWeights(self.n_iter_no_change, self.tol)
-        for epoch in range(stage.offset, stage.offset + stage.n_epochs):
+        parts = {"network": self.network_, "loss": run.loss, "best": best}
+        parts |= {"optimizer": optimizer, "schedule": schedule}
+        epoch = self._resume(stage, run, parts)
+        while epoch < stage.end and not (run.stopped or best.exhausted()):
             task = run.callbacks.subcontext(task_name="epoch").call_on_fit_task_begin(
                 estimator=self, X=run.given_X, y=run.given_Y
             )
             self._train_epoch(stage, run, optimizer, epoch, schedule)
             if self.early_stopping:
                 best.update(self._validate(stage, run), self.network_)
-            if self._end_task(task, run) or best.exhausted():
-                break
+            run.stopped = self._end_task(task, run)
+            epoch += 1
+            self._save(stage, run, parts, epoch)
         best.restore(self.network_)
+
+    def _save(self, stage, run, parts, epoch):
+        """Write all that decides how training goes on, if there is a checkpoint to write."""
+        if run.checkpoint is None:
+            return
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"stage": stage.offset, "epoch": epoch, "stopped": run.stopped}
+        state["generators"] = [generator.get_state() for generator in run.generators]
+        run.checkpoint.save(state | {"history": self.history_})
+
+    def _resume(self, stage, run, parts):
+        """Take up what the checkpoint has of this stage; return the epoch to go on with."""
+        state = run.resumed
+        if state is None or state["stage"] != stage.offset:
+            return stage.offset
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        for generator, its_state in zip(run.generators, state["generators"], strict=True):
+            generator.set_state(its_state)
+        self.history_ = state["history"]
+        self.loss_curve_ = self.history_["loss"]
+        run.stopped = state["stopped"]
+        return state["epoch"]
 
     def _validate(self, stage, run):
         """Score the held-out samples as queries over the other training samples."""
@@ -869,10 +932,18 @@ class _Run:
     rows: np.ndarray
     held_out: np.ndarray | None = None
     start_from: torch.nn.Module | None = None
+    checkpoint: Checkpoint | None = None
+    resumed: dict | None = None
+    generators: Sequence[torch.Generator] = ()
+    stopped: bool = False
     given_X: object = None
     given_Y: np.ndarray | None = None
     loss: torch.nn.Module | None = None
     callbacks: object = None
+
+    def is_past(self, offset):
+        """Return whether the checkpoint is of a later stage than the one that starts there."""
+        return self.resumed is not None and self.resumed["stage"] > offset
 
 
 @dataclass
@@ -887,6 +958,11 @@ class _Stage:
     all_of_it: bool = True
     offset: int = 0
     augment: Callable | None = None
+
+    @property
+    def end(self):
+        """The epoch after the last one."""
+        return self.offset + self.n_epochs
 
 
 def _check_minimum(n_samples, minimum, hasher):

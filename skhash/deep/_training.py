@@ -58,7 +58,7 @@ def _whole_seed(seed):
 
 @contextmanager
 def seeded(seed, device):
-    """Seed torch's generators, and give them their old state back in the end."""
+    """Seed torch's generators, yield them, and give them their old state back in the end."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
@@ -69,7 +69,7 @@ def seeded(seed, device):
     try:
         for generator in generators:
             generator.manual_seed(_whole_seed(seed))
-        yield
+        yield generators
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
@@ -124,6 +124,15 @@ class BestWeights:
     def exhausted(self):
         """Return whether nothing has improved for long enough."""
         return self.n_without >= self.n_iter_no_change
+
+    def state_dict(self):
+        """Return what was noted."""
+        return {"score": self.score, "weights": self.weights, "n_without": self.n_without}
+
+    def load_state_dict(self, state):
+        """Go on from what was noted."""
+        self.score, self.weights = state["score"], state["weights"]
+        self.n_without = state["n_without"]
 
     def restore(self, network):
         """Give the network its best weights, if any score was noted."""
