@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from skhash import DeepRankingHasher
-from skhash.deep._hasher import _seeded
+from skhash.deep._hasher import _Run
+from skhash.deep._training import seeded
 from skhash.deep.losses import ranking_loss
 
 
@@ -46,8 +47,11 @@ def _labels(rng, n_samples):
 def hasher_epoch(hasher, X, Y):
     """Train one epoch as `fit` does."""
     source = hasher._validate_X(X, reset=False)
-    with _seeded(0, hasher.network_.mean.device):
-        hasher._train_all(source, Y, seed=0)
+    device = hasher.network_.mean.device
+    with seeded(0, device):
+        run = _Run(source, Y, device, 0, np.arange(len(X)), loss=hasher._start_loss(Y, device))
+        optimizer = hasher._make_optimizer(run.loss, all_of_it=True)
+        hasher._train_epoch(hasher._full_stage(source, offset=0), run, optimizer, 0)
 
 
 def bare_epoch(hasher, inputs, Y):

@@ -7,11 +7,10 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular, svd
 from sklearn.base import _fit_context
-from sklearn.utils import check_consistent_length, check_random_state, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skhash.base import BaseHasher, _unchanged_on_error
-from skhash.codes import pack_codes
 
 # Rows that are centred, and whose products are summed, at once.
 _BLOCK_ROWS = 2**12
@@ -73,29 +72,14 @@ class _RotatedHasher(BaseHasher):
             far are equal.
         """
         with _unchanged_on_error(self):
-            self._fit_part(X, Y if self._supervised else None, classes)
+            first = not hasattr(self, "_sums")
+            self._fit_part(X, Y if self._supervised else None, classes, first=first)
         return self
 
-    def _fit_part(self, X, Y, classes):
-        """Do the work of `partial_fit`, in whatever state an error leaves behind."""
-        self._check_labels_given(Y)
-        first = not hasattr(self, "_sums")
-        X = self._validate_X(X, reset=first)
+    def _learn_part(self, X, Y, first):
         if first:
             self._start()
-            self._labels_from_fit = Y is not None
-            self._learn_labels(Y if Y is None or classes is None else classes)
-        Y = self._encode_known_labels(Y)
-        if Y is not None:
-            check_consistent_length(X, Y)
-        self._extend(X, Y)
-
-    def _extend(self, X, Y):
-        """Learn from validated input, and leave an empty database."""
         self._learn(X, Y)
-        self._n_features_out = self.n_bits
-        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
-        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
 
     def _start(self):
         """Forget what was learnt, and settle what is drawn at random."""

@@ -103,9 +103,13 @@ class BaseHasher(
             If a parameter is out of range, `X` or `Y` is malformed or `Y` is missing where the
             hasher learns from it.
         """
+        self._before_fit()
         with _unchanged_on_error(self):
             self._fit_once(X, Y)
         return self
+
+    def _before_fit(self):
+        """Do what is to outlast an error in `fit`: by default nothing."""
 
     def _fit_once(self, X, Y):
         """Do the work of `fit`, in whatever state an error leaves behind."""
@@ -120,6 +124,25 @@ class BaseHasher(
         self._fit(X, Y)
         self._n_features_out = self.n_bits
         self._store_database(X, Y)
+
+    def _fit_part(self, X, Y, classes, *, first):
+        """Do the work of a `partial_fit`, in whatever state an error leaves behind.
+
+        A subclass that has a `partial_fit` defines ``_learn_part(X, Y, first)``, on validated
+        input. The database is left empty: codes of earlier parts are not known.
+        """
+        self._check_labels_given(Y)
+        X = self._validate_X(X, reset=first)
+        if first:
+            self._labels_from_fit = Y is not None
+            self._learn_labels(Y if Y is None or classes is None else classes)
+        Y = self._encode_known_labels(Y)
+        if Y is not None:
+            check_consistent_length(X, Y)
+        self._learn_part(X, Y, first)
+        self._n_features_out = self.n_bits
+        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
+        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
 
     def project(self, X):
         """Real-valued projection, whose sign is the code.

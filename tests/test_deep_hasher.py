@@ -1,6 +1,8 @@
 """DeepRankingHasher: same seed same codes, any form of images, effects, pickling, errors."""
 
 import pickle
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +11,22 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skhash import DeepRankingHasher
+from skhash.deep.losses import (
+    LOSSES,
+    CentralSimilarityLoss,
+    HashingLoss,
+    HyP2Loss,
+    RankingLoss,
+    StartedLoss,
+    TieAwareNDCGLoss,
+    _others,
+    ranking_loss,
+)
 
 HAS_CUDA = torch.cuda.is_available()
 
@@ -322,6 +336,10 @@ def test_learns_what_new_samples_share(make):
         {"margin": 3.0},
         {"weighting": "uniform"},
         {"balance": 5.0},
+        {"class_weight": "balanced"},
+        {"taps": "fca"},
+        {"taps": "fcb"},
+        {"optimizer": "sgd"},
         {"dropout": 0.1},
         {"learning_rate": 1e-2},
         {"weight_decay": 1.0},
@@ -388,6 +406,259 @@ def test_verbose_prints_each_epoch(capsys):
     ]
     make_hasher().fit(*make_rows())
     assert capsys.readouterr().out == ""
+
+
+# The loss.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(HashingLoss):
+    """The default loss, written out."""
+
+    def batch_loss(self, projection, labels, _):
+        codes = torch.tanh(projection / 2)
+        distances = _others((codes.shape[1] - codes @ codes.T) / 2)
+        relevance = _others((labels @ labels.T).long())
+        loss = ranking_loss(distances, relevance, margin=5 * codes.shape[1] / 64).sum()
+        loss = loss / (labels.any(dim=1).sum().clamp(min=1) * distances.shape[1])
+        return loss + 0.1 / 2 * codes.mean(dim=0).square().sum()
+
+
+@all_kinds
+@pytest.mark.parametrize("loss", ["ranking", RankingLoss()], ids=["name", "object"])
+def test_default_loss_is_the_formula(make, loss):
+    X, Y = make()
+    params = {"head_epochs": 1, "batch_size": 20}
+    expected = make_hasher(loss=Objective(), **params).fit(X, Y)
+    hasher = make_hasher(loss=loss, **params).fit(X, Y)
+    assert hasher.loss_curve_ == expected.loss_curve_
+    assert_array_equal(hasher.project(X), expected.project(X))
+
+
+def test_parameters_of_the_ranking_loss_are_those_of_the_hasher():
+    X, Y = make_rows()
+    params = {"margin": 2.0, "weighting": "uniform", "balance": 3.0, "class_weight": "balanced"}
+    expected = projection(make_hasher(loss=RankingLoss(**params)), X, Y)
+    assert_array_equal(projection(make_hasher(**params), X, Y), expected)
+    assert_array_equal(
+        projection(make_hasher(loss=RankingLoss(**params), margin=9), X, Y), expected
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_loss_learns_digits(name):
+    X, y = load_digits(return_X_y=True)
+    params = {"n_bits": 16, "hidden_size": 64, "batch_size": 64, "dropout": 0.1}
+    scores = [
+        make_hasher(loss=name, max_epochs=n, learning_rate=5e-3, **params)
+        .fit(X[150:900], y[150:900])
+        .score(X[:150], y[:150])
+        for n in (0, 25)
+    ]
+    assert scores[1] > scores[0] + 0.3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@all_kinds
+def test_each_loss_is_seeded_and_leaves_generators_alone(name, make):
+    X, Y = make()
+    before = global_states()
+    hasher = make_hasher(loss=name, head_epochs=1)
+    first = projection(hasher, X, Y)
+    assert global_states() == before
+    torch.rand(3)
+    assert_array_equal(projection(hasher, X, Y), first)
+
+
+def recorded(calls):
+    """A loss that notes what its start and its steps are given."""
+
+    def start(n_bits, labels):
+        calls.append((n_bits, labels))
+        return Recorder(calls)
+
+    return SimpleNamespace(start=start)
+
+
+class Recorder(nn.Module):
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, projection, labels, progress):
+        self.calls.append((projection.detach(), labels, progress, self.training))
+        return projection.square().mean()
+
+
+@pytest.mark.parametrize(("head_epochs", "max_epochs"), [(0, 2), (2, 0), (1, 3)])
+def test_what_a_loss_is_given(head_epochs, max_epochs):
+    X, Y = make_rows(50)
+    calls = []
+    params = {"head_epochs": head_epochs, "max_epochs": max_epochs}
+    make_hasher(loss=recorded(calls), **params).fit(X, Y)
+    (n_bits, labels), *steps = calls
+    assert n_bits == 8
+    assert labels.dtype == torch.float32
+    assert_array_equal(labels, Y)
+    n_steps = 3 * (head_epochs + max_epochs)
+    assert [progress for _, _, progress, _ in steps] == [i / n_steps for i in range(n_steps)]
+    for step, (t, y, _, training) in enumerate(steps):
+        assert training
+        assert t.dtype == y.dtype == torch.float32
+        assert t.shape == (len(y), 8)
+        assert len(y) == [17, 17, 16][step % 3]
+    # Every sample once an epoch.
+    assert_array_equal(sum(y.sum(0) for _, y, _, _ in steps[:3]), Y.sum(0))
+
+
+@dataclass(frozen=True)
+class ProxyLoss(HashingLoss):
+    """A learnt tensor that follows a constant gradient; the started loss is handed out."""
+
+    kept: list
+
+    def start(self, n_bits, _):
+        self.kept.append(StartedLoss(self, proxy=nn.Parameter(torch.zeros(n_bits))))
+        return self.kept[-1]
+
+    def batch_loss(self, projection, *_, proxy):
+        return proxy.sum() + projection.square().mean()
+
+
+@pytest.mark.parametrize("params", [{"head_epochs": 1, "max_epochs": 0}, {"max_epochs": 1}])
+def test_parameters_of_a_loss_are_trained_at_the_rate_of_the_head(params):
+    X, Y = make_images(20)
+    kept = []
+    params = params | {"backbone_learning_rate": 1e-9, "weight_decay": 0.0, "batch_size": 60}
+    make_hasher(loss=ProxyLoss(kept), learning_rate=0.25, **params).fit(X, Y)
+    # The first step of Adam is as long as its rate.
+    torch.testing.assert_close(kept[0].proxy.detach(), torch.full((8,), -0.25))
+
+
+@pytest.mark.parametrize("loss", ["hyp2", RankingLoss(list_size=500)], ids=["hyp2", "memory"])
+def test_nothing_of_a_loss_is_kept(loss):
+    X, Y = make_rows()
+    hasher = make_hasher(loss=loss).fit(X, Y)
+    assert vars(hasher).keys() == vars(make_hasher().fit(X, Y)).keys()
+    assert hasher.loss is loss
+
+
+@pytest.mark.parametrize("kind", [RankingLoss, TieAwareNDCGLoss])
+def test_list_size_has_an_effect_once_there_is_a_memory(kind):
+    X, Y = make_rows()
+    short, long = (make_hasher(loss=kind(list_size=n)).fit(X, Y) for n in (19, 50))
+    assert_array_equal(short.project(X), projection(make_hasher(loss=kind()), X, Y))
+    assert not np.array_equal(long.project(X), short.project(X))
+
+
+def test_loss_survives_clone_and_pickle():
+    X, Y = make_rows()
+    hasher = make_hasher(loss=HyP2Loss(beta=0.25)).fit(X, Y)
+    for other in (clone(hasher), pickle.loads(pickle.dumps(hasher))):
+        assert other.loss == HyP2Loss(beta=0.25)
+        assert_array_equal(projection(other, X, Y), hasher.project(X))
+
+
+@pytest.mark.parametrize("name", ["csq", "orthohash", "hyp2"])
+def test_losses_with_centers_need_no_shared_label(name):
+    X, _ = make_rows(20)
+    hasher = make_hasher(loss=name, max_epochs=5).fit(X, np.arange(20))
+    assert np.isfinite(hasher.project(X)).all()
+
+
+# The procedure of the paper.
+
+
+def step_of(hasher, X, Y):
+    """Change of each parameter in one step on all of `X`, and its gradient and start."""
+    start = clone(hasher).set_params(max_epochs=0).fit(X, Y).network_
+    end = hasher.set_params(max_epochs=1, batch_size=len(X)).fit(X, Y).network_
+    projection = start(torch.from_numpy(X).permute(0, 3, 1, 2).float())
+    codes = torch.tanh(projection / 2)
+    (codes.mean(dim=0).square().sum() / 2).backward()
+    for (name, before), (_, after) in zip(
+        start.named_parameters(), end.named_parameters(), strict=True
+    ):
+        yield name, (after - before).detach(), before.grad, before.detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance(HashingLoss):
+    """The second term of the loss alone."""
+
+    def batch_loss(self, projection, *_):
+        return torch.tanh(projection / 2).mean(dim=0).square().sum() / 2
+
+
+@pytest.mark.parametrize("taps", ["both", "fca", "fcb"])
+def test_rates_of_the_paper(taps):
+    X, Y = make_images(20)
+    params = {"loss": Balance(), "taps": taps, "network": plain_backbone, "dropout": 0.0}
+    hasher = make_hasher(
+        optimizer="sgd",
+        learning_rate=1e-2,
+        weight_decay=0.1,
+        flip=False,
+        **params,
+        precision="float32",
+    )
+    for name, change, gradient, before in step_of(hasher, X, Y):
+        rate, decay = 1e-3, 0.1
+        if name.startswith("head.hash"):
+            rate = 1e-2
+        if name.endswith("bias"):
+            rate, decay = 2 * rate, 0.0
+        if name == "head.hash.weight" and taps != "fcb":
+            rate = torch.full(before.shape, rate)
+            rate[:, :16] /= 4
+        expected = -rate * (gradient + decay * before)
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-7, msg=name)
+
+
+def plain_backbone():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh())
+
+
+def test_rates_of_the_paper_fall_to_a_tenth_after_half_of_the_steps():
+    X, Y = make_rows(40)
+    kept, moves = [], []
+
+    def watched(n_bits, labels):
+        started = ProxyLoss(kept).start(n_bits, labels)
+        started.proxy.register_hook(lambda _: moves.append(started.proxy[0].item()))
+        return started
+
+    hasher = make_hasher(loss=SimpleNamespace(start=watched), optimizer="sgd", max_epochs=10)
+    hasher.set_params(batch_size=20, learning_rate=0.5, weight_decay=0.0).fit(X, Y)
+    steps = -np.diff([*moves, kept[0].proxy[0].item()])
+    momentum = 0.0
+    for i, step in enumerate(steps):
+        momentum = 0.9 * momentum + 1
+        assert step == pytest.approx((0.5 if i < 10 else 0.05) * momentum, rel=1e-4)
+
+
+def test_from_paper():
+    hasher = DeepRankingHasher.from_paper(48, random_state=3)
+    assert isinstance(hasher, DeepRankingHasher)
+    assert (hasher.n_bits, hasher.random_state, hasher.network) == (48, 3, "alexnet")
+    assert clone(hasher).get_params() == hasher.get_params()
+    assert DeepRankingHasher.from_paper().n_bits == 64
+    assert DeepRankingHasher.from_paper(taps="fca").taps == "fca"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tap'"):
+        DeepRankingHasher.from_paper(tap="fca")
+
+
+def test_procedure_of_the_paper_learns_digits():
+    X, y = load_digits(return_X_y=True)
+    params = {"network": "mlp", "hidden_size": 64, "batch_size": 32, "device": "cpu"}
+    params |= {"backbone_learning_rate": 1e-3, "random_state": 0}
+    scores = [
+        DeepRankingHasher.from_paper(16, max_epochs=n, **params)
+        .fit(X[150:900], y[150:900])
+        .score(X[:150], y[:150])
+        for n in (0, 15)
+    ]
+    assert scores[1] > scores[0] + 0.3
 
 
 # Objects.
@@ -487,7 +758,37 @@ def test_error_on_label_sets(make):
     check_error(ValueError, "indicator matrix of 0 and 1", X, 2 * Y)
     check_error(ValueError, "got sequences of different lengths", X, [[1], [1, 2]] * 30)
     check_error(ValueError, "No pair of the training samples shares a label", X, np.arange(60))
-    check_error(ValueError, "No pair of the training samples shares a label", X, 0 * Y)
+    check_error(ValueError, "No training sample has a label", X, 0 * Y)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_error_on_label_sets_from_which_a_loss_learns_nothing(name):
+    X, Y = make_rows()
+    check_error(ValueError, "No training sample has a label", X, 0 * Y, loss=name)
+    if name not in ("csq", "orthohash", "hyp2"):
+        match = f"No pair of the training samples shares a label, .* loss='{name}'"
+        check_error(ValueError, match, X, np.arange(60), loss=name)
+
+
+def test_error_on_loss():
+    X, Y = make_rows()
+    check_error(
+        ValueError, "loss should be one of 'ranking', .*got 'triplet'", X, Y, loss="triplet"
+    )
+    match = r"name or an object with a method start.*got the class HyP2Loss"
+    check_error(TypeError, match, X, Y, loss=HyP2Loss)
+    check_error(TypeError, "name or an object with a method start.*got None", X, Y, loss=None)
+    check_error(
+        ValueError,
+        "at most 16 Hadamard centers, but there are 20 labels",
+        X,
+        np.arange(60) % 20,
+        loss=CentralSimilarityLoss(centers="hadamard"),
+    )
+    no_module = SimpleNamespace(start=lambda *_: None)
+    check_error(
+        TypeError, r"should return a torch\.nn\.Module, got NoneType", X, Y, loss=no_module
+    )
 
 
 @pytest.mark.parametrize(
@@ -506,6 +807,16 @@ def test_error_on_label_sets(make):
         ({"margin": np.nan}, "'margin' parameter"),
         ({"weighting": "dcg"}, "'weighting' parameter"),
         ({"balance": -1}, "'balance' parameter"),
+        ({"class_weight": "rare"}, "'class_weight' parameter"),
+        ({"taps": "fcc"}, "'taps' parameter"),
+        ({"optimizer": "adam"}, "'optimizer' parameter"),
+        ({"accumulation": 0}, "'accumulation' parameter"),
+        ({"early_stopping": "yes"}, "'early_stopping' parameter"),
+        ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
+        ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter"),
+        ({"tol": -1}, "'tol' parameter"),
+        ({"warm_start": 1.5}, "'warm_start' parameter"),
+        ({"compile": None}, "'compile' parameter"),
         ({"head_epochs": -1}, "'head_epochs' parameter"),
         ({"max_epochs": -1}, "'max_epochs' parameter"),
         ({"batch_size": 1}, "'batch_size' parameter"),

@@ -14,9 +14,8 @@ ROOT = Path(skhash.__file__).parent
 
 # Modules of which every import of a skhash module is listed; any other, a hasher for one, may
 # import these and `base`, and nothing may import it but the package that it is in.
-LEVEL_0 = {"codes", "datasets", "_anchors", "_version"} | {
-    f"deep.{name}" for name in ("networks", "losses", "sampling", "_inputs")
-}
+DEEP = ("networks", "losses", "sampling", "_inputs", "_training", "_checkpoint")
+LEVEL_0 = {"codes", "datasets", "_anchors", "_version"} | {f"deep.{name}" for name in DEEP}
 LEVEL_1 = {
     "metrics._closed_forms": set(),
     "metrics._histogram": {"codes", "metrics._closed_forms"},

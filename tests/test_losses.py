@@ -1,6 +1,7 @@
 """Losses: loops over all pairs, finite differences, reductions, invariances, edges, errors."""
 
 import copy
+import itertools
 import math
 import pickle
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils.class_weight import compute_class_weight
 
 from skhash.deep import losses
 from skhash.deep.losses import (
@@ -22,14 +24,15 @@ from skhash.deep.losses import (
     OrthoHashLoss,
     PairwiseLikelihoodLoss,
     RankingLoss,
+    SampledRankingLoss,
     SoftPairLoss,
     TieAwareNDCGLoss,
     TripletLikelihoodLoss,
+    _others,
     get_loss,
     ranking_loss,
     tie_aware_ndcg_loss,
 )
-from skhash.deep.sampling import in_batch_lists
 from skhash.metrics import ndcg_score
 
 WEIGHTINGS = ["ndcg", "uniform"]
@@ -552,6 +555,9 @@ SPECS = {
     **{name: loss() for name, loss in LOSSES.items()},
     "uniform": RankingLoss(margin=2.5, weighting="uniform", balance=0),
     "ranking with memory": RankingLoss(list_size=17),
+    "ranking, balanced, with memory": RankingLoss(list_size=17, class_weight="balanced"),
+    "tie_aware_ndcg, balanced": TieAwareNDCGLoss(class_weight="balanced"),
+    "dsrh, no weights": SampledRankingLoss(n_repeats=None),
     "tie_aware_ndcg with memory": TieAwareNDCGLoss(balance=1, list_size=50),
     "hashnet, alpha": HashNetLoss(alpha=0.5, growth=3),
     "dtsh, no margin": TripletLikelihoodLoss(margin=0),
@@ -582,9 +588,16 @@ def start(spec, n_bits, labels, *, seed=0, n_batches=2):
     return started.eval()
 
 
+def seeded(started, *args):
+    """The loss of a batch, of always the same draws where it draws its lists."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return started(*args)
+
+
 def value_and_gradients(started, projection, labels, progress=0.3):
     projection = projection.detach().clone().requires_grad_()
-    loss = started(projection, labels, progress)
+    loss = seeded(started, projection, labels, progress)
     assert loss.shape == ()
     tensors = [projection, *started.parameters()]
     return loss.detach(), *torch.autograd.grad(loss, tensors, allow_unused=True)
@@ -594,12 +607,12 @@ def value_and_gradients(started, projection, labels, progress=0.3):
 def test_gradient_of_loss_equals_finite_differences(name):
     projection, labels = make_batch(1, n=7, n_bits=5)
     started = start(SPECS[name], 5, labels)
-    loss = lambda *tensors: started(tensors[0], labels, 0.3)  # noqa: E731
+    loss = lambda *tensors: seeded(started, tensors[0], labels, 0.3)  # noqa: E731
     inputs = (projection, *started.parameters())
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, rtol=1e-5, atol=1e-7)
 
 
-@all_losses
+@pytest.mark.parametrize("name", [name for name in SPECS if "dsrh" not in name])
 @pytest.mark.parametrize("seed", range(3))
 def test_order_of_the_batch_does_not_matter(name, seed):
     projection, labels = make_batch(seed)
@@ -679,6 +692,30 @@ def test_descent_brings_samples_with_shared_labels_together(name):
     assert score() * 40 / 39 > 0.85 > before * 40 / 39
 
 
+# What each sample has with the others.
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+def test_lists_drop_the_diagonal(n, layout):
+    matrix = torch.arange(4 * n * n).reshape(2 * n, 2 * n)
+    matrix = {"rows": matrix[:n, :n].clone(), "columns": matrix[:n, :n].clone().T}.get(
+        layout, matrix[::2, ::2]
+    )
+    expected = [[matrix[i, j].item() for j in range(n) if j != i] for i in range(n)]
+    lists = _others(matrix)
+    assert lists.shape == (n, n - 1)
+    assert lists.tolist() == expected
+
+
+def test_gradient_flows_to_all_but_the_diagonal():
+    matrix = torch.zeros(5, 5, requires_grad=True)
+    weights = torch.arange(1.0, 21).reshape(5, 4)
+    (_others(matrix) * weights).sum().backward()
+    assert torch.equal(_others(matrix.grad), weights)
+    assert not matrix.grad.diagonal().any()
+
+
 # Ranking losses of a batch, and their memory.
 
 
@@ -688,8 +725,8 @@ def test_descent_brings_samples_with_shared_labels_together(name):
 def test_ranking_loss_of_a_batch(spec):
     projection, labels = make_batch(dtype=torch.float32)
     codes = torch.tanh(projection / 2)
-    distances = in_batch_lists((8 - codes @ codes.T) / 2)
-    relevance = in_batch_lists((labels @ labels.T).long())
+    distances = _others((8 - codes @ codes.T) / 2)
+    relevance = _others((labels @ labels.T).long())
     margin = 5 * 8 / 64 if spec.margin == "auto" else spec.margin
     expected = ranking_loss(distances, relevance, margin=margin, weighting=spec.weighting).sum()
     expected = expected / (labels.any(dim=1).sum() * 11)
@@ -707,6 +744,114 @@ def test_tie_aware_loss_of_codes_is_the_metric():
             total += 1 - ndcg_score(codes[[q]], sets[[q]], codes[others], sets[others])
     value = TieAwareNDCGLoss().start(8, labels)(1e4 * projection, labels, 0.0)
     assert value.item() == pytest.approx(total / labels.any(1).sum().item())
+
+
+# Weights of queries.
+
+
+def fixed_weights(spec, labels):
+    return spec.start(8, labels).label_weights
+
+
+@pytest.mark.parametrize("kind", [RankingLoss, TieAwareNDCGLoss])
+def test_balanced_queries_of_equally_frequent_labels_weigh_alike(kind):
+    projection, _ = make_batch()
+    labels = torch.eye(4, dtype=torch.float64).repeat(3, 1)
+    plain, balanced = (
+        kind(class_weight=weight).start(8, labels)(projection, labels, 0.0)
+        for weight in (None, "balanced")
+    )
+    torch.testing.assert_close(balanced, plain)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    y = torch.tensor([0, 0, 0, 0, 0, 1, 1, 3, 2, 2, 2])
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=y.numpy())
+    weights = fixed_weights(RankingLoss(class_weight="balanced"), torch.eye(5).double()[y])
+    torch.testing.assert_close(weights[:4], torch.tensor(expected))
+    assert weights[4] == 0  # no sample has the label
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [RankingLoss(class_weight="balanced"), SampledRankingLoss(), SampledRankingLoss(n_repeats=7)],
+    ids=repr,
+)
+def test_weights_of_queries_have_a_mean_of_1(spec):
+    labels = make_batch(n=200, n_labels=6, share=0.2)[1] * (torch.arange(6) < 5)
+    weights = labels @ fixed_weights(spec, labels)
+    assert weights[labels.any(1)].mean().item() == pytest.approx(1)
+    assert not fixed_weights(spec, 0 * labels).any()
+
+
+def test_queries_are_repeated_as_the_authors_do():
+    labels = torch.zeros(1000, 3, dtype=torch.float64)
+    labels[:600, 0] = labels[500:520, 1] = 1
+    weights = fixed_weights(SampledRankingLoss(), labels)
+    # floor(3000 / 600) + 1 = 6 times and floor(3000 / 20) + 1 = 151 times.
+    assert (weights[1] / weights[0]).item() == pytest.approx(151 / 6)
+    assert weights[2] == 0
+
+
+@pytest.mark.parametrize("kind", [RankingLoss, TieAwareNDCGLoss])
+def test_balanced_loss_is_the_weighted_mean_of_lists(kind):
+    projection, labels = make_batch()
+    started = kind(class_weight="balanced", balance=0).start(8, labels)
+    weights, total = labels @ started.label_weights, 0
+    for q in range(12):
+        codes = torch.tanh(projection / 2)
+        others = [i for i in range(12) if i != q]
+        distances = (8 - codes[[q]] @ codes[others].T) / 2
+        relevance = (labels[[q]] @ labels[others].T).long()
+        total = total + weights[q] * kind()._list_losses(distances, relevance, 8).sum()
+    total = total / labels.any(1).sum() / (11 if kind is RankingLoss else 1)
+    torch.testing.assert_close(started(projection, labels, 0.0), total)
+
+
+# Lists of three.
+
+
+def test_sampled_list_of_two_other_samples_is_the_whole_list():
+    projection, _ = make_batch(n=3)
+    labels = torch.eye(2, dtype=torch.float64)[[0, 0, 1]]
+    sampled = SampledRankingLoss(n_repeats=None, balance=0).start(8, labels)
+    # The mean over 3 queries, divided by the length 2, is no sum over them.
+    expected = 6 * RankingLoss(balance=0).start(8, labels)(projection, labels, 0.0)
+    torch.testing.assert_close(sampled(projection, labels, 0.0), expected)
+
+
+def test_sampled_lists_are_drawn_from_all_items_alike():
+    projection, labels = make_batch(n=7, n_labels=3, share=0.5)
+    codes = torch.tanh(projection / 2).detach()
+    shared, distances = (labels @ labels.T).long(), (8 - codes @ codes.T) / 2
+    expected = 0
+    for q in range(7):
+        items = [i for i in range(7) if i != q]
+        most = max(int(shared[q, i]) for i in items)
+        groups = [
+            [i for i in items if shared[q, i] == most > 0],
+            [i for i in items if 0 < shared[q, i] < most],
+            [i for i in items if shared[q, i] == 0],
+        ]
+        lists = list(itertools.product(*(group for group in groups if group)))
+        values = [ranking_loss(distances[[q]][:, i], shared[[q]][:, i], margin=2) for i in lists]
+        expected += torch.cat(values).mean().item()
+    started = SampledRankingLoss(margin=2, n_repeats=None, balance=0).start(8, labels)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        values = torch.stack([started(projection.detach(), labels, 0.0) for _ in range(4000)])
+    assert len(values.unique()) > 10
+    assert abs(values.mean().item() - expected) < 5 * values.std().item() / math.sqrt(4000)
+
+
+def test_sampled_loss_is_a_sum():
+    labels = torch.eye(2)[[0, 0, 1, 1]]
+    twice = SampledRankingLoss(margin=3, balance=0).start(8, labels)
+    alike = torch.ones(4, 8)
+    # Four queries, each with a pair at equal distance that pays the margin.
+    assert twice(alike, labels, 0.0) == pytest.approx(12)
+    balanced = SampledRankingLoss(margin=3, balance=2).start(8, labels)
+    assert balanced(alike, labels, 0.0) == pytest.approx(12 + 8 * math.tanh(0.5) ** 2)
 
 
 with_memory = pytest.mark.parametrize("kind", [RankingLoss, TieAwareNDCGLoss])
@@ -838,7 +983,7 @@ def test_idhn_of_single_labels_is_the_likelihood_of_dpsh():
 
 def test_hashnet_equals_loop_over_pairs():
     projection, labels = make_batch()
-    similar = in_batch_lists(labels @ labels.T) > 0
+    similar = _others(labels @ labels.T) > 0
     n_pairs, n_similar = similar.numel(), similar.sum().item()
 
     def pair_loss(product, y, z):
@@ -914,7 +1059,7 @@ def test_hadamard_centers_are_far_apart(n_bits):
     order = 2 ** (n_bits - 1).bit_length()
     centers = started_codes("hadamard", 2 * order, n_bits)
     assert (centers.abs() == 1).all()
-    distances = in_batch_lists((n_bits - centers @ centers.T) / 2)
+    distances = _others((n_bits - centers @ centers.T) / 2)
     assert distances.min() >= n_bits - order / 2
     if order == n_bits > 1:
         assert distances.unique().tolist() == [n_bits / 2, n_bits]
@@ -934,7 +1079,7 @@ def test_random_centers_where_hadamard_does_not_suffice():
 
 
 def test_random_centers_are_the_best_of_some_draws(monkeypatch):
-    nearest = lambda codes: in_batch_lists(codes @ codes.T).max()  # noqa: E731
+    nearest = lambda codes: _others(codes @ codes.T).max()  # noqa: E731
     best = started_codes("bernoulli", 20, 32)
     monkeypatch.setattr(losses, "_CENTER_TRIES", 1)
     assert nearest(best) < nearest(started_codes("bernoulli", 20, 32))
@@ -1110,8 +1255,10 @@ def test_any_object_that_starts_is_a_loss():
 
 
 def test_error_on_name_of_loss():
-    with pytest.raises(ValueError, match=r"one of 'ranking', .*'hyp2', or an object, got 'dsrh'"):
-        get_loss("dsrh")
+    with pytest.raises(
+        ValueError, match=r"one of 'ranking', .*'hyp2', or an object, got 'triplet'"
+    ):
+        get_loss("triplet")
 
 
 @pytest.mark.parametrize(
@@ -1138,6 +1285,9 @@ def test_error_on_loss_without_value():
         (RankingLoss, {"balance": -0.1}),
         (RankingLoss, {"list_size": 0}),
         (RankingLoss, {"list_size": 2.5}),
+        (RankingLoss, {"class_weight": "rare"}),
+        (SampledRankingLoss, {"n_repeats": -1}),
+        (SampledRankingLoss, {"margin": 0}),
         (TieAwareNDCGLoss, {"balance": math.inf}),
         (TieAwareNDCGLoss, {"list_size": "all"}),
         (PairwiseLikelihoodLoss, {"quantization": -1}),

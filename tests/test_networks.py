@@ -63,6 +63,23 @@ def test_hash_layer_reads_both_taps(tap):
     assert not torch.equal(head(x), deaf)
 
 
+@pytest.mark.parametrize("tap", ["fca", "fcb"])
+def test_head_of_one_tap_is_that_of_both_deaf_to_the_other(tap):
+    single = TwoTapHead(6, 3, hidden_size=5, dropout=0.5, taps=tap).eval()
+    both = TwoTapHead(6, 3, hidden_size=5, dropout=0.5).eval()
+    for own, other in zip(both.layers()[:-1], single.layers()[:-1], strict=False):
+        own.load_state_dict(other.state_dict())
+    both.hash.bias = single.hash.bias
+    with torch.no_grad():
+        both.hash.weight.zero_()
+        columns = slice(5) if tap == "fca" else slice(5, 10)
+        both.hash.weight[:, columns] = single.hash.weight
+    x = torch.randn(7, 6)
+    torch.testing.assert_close(both(x), single(x))
+    n_layers = {"fca": 2, "fcb": 3}[tap]
+    assert len(single.layers()) == n_layers
+
+
 def test_dropout_acts_only_in_training():
     head = TwoTapHead(6, 3, hidden_size=50, dropout=0.5)
     x = torch.randn(7, 6)

@@ -1,12 +1,11 @@
-"""Batches and lists: partitions, determinism, and a naive construction."""
+"""Batches: partitions into nearly equal sizes, and determinism."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skhash.deep.sampling import epoch_batches, in_batch_lists
+from skhash.deep.sampling import epoch_batches, held_out_rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,22 +56,29 @@ def test_global_generator_is_left_alone():
     assert np.array_equal(before[1], after[1])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 10])
-@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
-def test_lists_drop_the_diagonal(n, layout):
-    matrix = torch.arange(4 * n * n).reshape(2 * n, 2 * n)
-    matrix = {"rows": matrix[:n, :n].clone(), "columns": matrix[:n, :n].clone().T}.get(
-        layout, matrix[::2, ::2]
-    )
-    expected = [[matrix[i, j].item() for j in range(n) if j != i] for i in range(n)]
-    lists = in_batch_lists(matrix)
-    assert lists.shape == (n, n - 1)
-    assert lists.tolist() == expected
+@settings(max_examples=60, deadline=None)
+@given(
+    n_samples=st.integers(3, 300),
+    fraction=st.floats(0.01, 0.6),
+    seed=st.integers(0, 2**31 - 2),
+)
+def test_held_out_rows_are_the_other_rows(n_samples, fraction, seed):
+    if n_samples - max(1, round(fraction * n_samples)) < 2:
+        return
+    rows, held_out = held_out_rows(n_samples, fraction, seed=seed)
+    assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n_samples))
+    assert len(held_out) == max(1, round(fraction * n_samples))
+    for part in (rows, held_out):
+        assert np.array_equal(part, np.unique(part))
+    again = held_out_rows(n_samples, fraction, seed=seed)
+    assert np.array_equal(again[0], rows)
 
 
-def test_gradient_flows_to_all_but_the_diagonal():
-    matrix = torch.zeros(5, 5, requires_grad=True)
-    weights = torch.arange(1.0, 21).reshape(5, 4)
-    (in_batch_lists(matrix) * weights).sum().backward()
-    assert torch.equal(in_batch_lists(matrix.grad), weights)
-    assert not matrix.grad.diagonal().any()
+def test_held_out_rows_are_random():
+    counts = sum(np.isin(np.arange(40), held_out_rows(40, 0.25, seed=s)[1]) for s in range(400))
+    assert np.abs(counts / 400 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 400)
+
+
+def test_error_if_too_few_rows_are_left():
+    with pytest.raises(ValueError, match=r"0\.5 of 3 training samples leaves 1"):
+        held_out_rows(3, 0.5, seed=0)

@@ -3,32 +3,50 @@
 import copy
 import math
 import os
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from torchvision.transforms.v2 import functional as transforms
 
-from skhash.base import BaseHasher
+from skhash.base import BaseHasher, _unchanged_on_error
+from skhash.codes import pack_codes
+from skhash.deep._checkpoint import Checkpoint, described, digest
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
-from skhash.deep.losses import ranking_loss
+from skhash.deep._training import (
+    BestWeights,
+    PaperSGD,
+    freeze_batch_norm,
+    halfway_tenth,
+    seeded,
+    warm_cosine,
+)
+from skhash.deep.losses import RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
-from skhash.deep.sampling import epoch_batches, in_batch_lists
+from skhash.deep.sampling import epoch_batches, held_out_rows
+from skhash.metrics._ranking import _score_packed
 
 # Rows of features projected at once; images take `batch_size`.
 _PROJECT_ROWS = 4096
 
+# Parameters in which a training may differ from the checkpoint that it goes on from.
+_NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
 
-class DeepRankingHasher(BaseHasher):
-    r"""Deep semantic ranking based hashing (DSRH).
+
+class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
+    r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
     A network with a hash layer on two fully connected layers is trained so that, for each image
-    as a query, images that share more labels with it are nearer in Hamming distance. The loss is
-    the listwise surrogate of NDCG
+    as a query, images that share more labels with it are nearer in Hamming distance. The
+    default loss is the listwise surrogate of NDCG
 
     .. math::
 
@@ -40,7 +58,8 @@ class DeepRankingHasher(BaseHasher):
     :math:`d = (n_\text{bits} - h_q \cdot h_x) / 2` the relaxed Hamming distance, :math:`Z` the
     ideal DCG of the list and :math:`\bar h` the mean over the batch. Every image of a batch is a
     query, its list is the rest of the batch, and all pairs of the list count: the sum is exact,
-    by sorting (:func:`skhash.deep.losses.ranking_loss`).
+    by sorting (:func:`skhash.deep.losses.ranking_loss`). Other losses train the same network in
+    the same way.
 
     Parameters
     ----------
@@ -67,6 +86,9 @@ class DeepRankingHasher(BaseHasher):
     dropout : float, default=0.5
         Probability of dropout at the fully connected layers.
 
+    taps : {"both", "fca", "fcb"}, default="both"
+        Which of the two fully connected layers the hash layer reads.
+
     image_size : int, tuple (height, width) or "auto", default="auto"
         Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
         size of the images, which image files do not have: give it for those.
@@ -78,16 +100,27 @@ class DeepRankingHasher(BaseHasher):
     flip : bool, default=True
         Whether to mirror training images left to right at random.
 
+    loss : str or object, default="ranking"
+        What is minimised: "ranking" as above, another name of :data:`skhash.deep.losses.LOSSES`
+        for a loss with its own defaults, or an object such as
+        ``skhash.deep.losses.RankingLoss(list_size=5000)``. The user guide lists them, and shows
+        how to add one.
+
     margin : float or "auto", default="auto"
         By how many bits a more relevant image is to be nearer. "auto" is 5 at 64 bits, in
-        proportion at others.
+        proportion at others. Only for ``loss="ranking"``: other losses have their own parameters.
 
     weighting : {"ndcg", "uniform"}, default="ndcg"
-        Weights of the pairs: by their effect on NDCG, as above, or all 1.
+        Weights of the pairs: by their effect on NDCG, as above, or all 1. Only for
+        ``loss="ranking"``.
 
     balance : float, default=0.1
         :math:`\alpha`, the penalty on bits that are not balanced over a batch. (The paper's is 1,
-        beside a loss that is summed where this one is averaged.)
+        beside a loss that is summed where this one is averaged.) Only for ``loss="ranking"``.
+
+    class_weight : {"balanced"}, default=None
+        "balanced" weighs queries so that those of rare labels count as much as those of frequent
+        ones, see :class:`skhash.deep.losses.RankingLoss`. Only for ``loss="ranking"``.
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -97,18 +130,61 @@ class DeepRankingHasher(BaseHasher):
         Epochs in which all of the network is trained.
 
     batch_size : int, default=128
-        Most samples in a batch; the list of a query is as long, less one.
+        Most samples in a batch; the list of a query is as long, less one, unless the loss has a
+        `list_size`.
+
+    optimizer : {"adamw", "sgd"}, default="adamw"
+        "adamw" is Adam with decoupled weight decay, whose rate rises linearly over the first
+        steps and falls to zero along a cosine. "sgd" is the solver of the paper: momentum 0.9,
+        rates divided by 10 after half of the steps, biases at twice the rate of weights and
+        without decay, and the hash layer at `learning_rate` where it reads FCb, at a quarter of
+        it where it reads FCa.
 
     learning_rate : float, default=1e-3
-        Peak rate of Adam for the head, and for the backbone where `backbone_learning_rate` is
-        "auto". It rises linearly over the first steps and falls to zero along a cosine.
+        Peak rate for the head (with "sgd" for its hash layer) and for what the loss learns, such
+        as proxies.
 
     backbone_learning_rate : float or "auto", default="auto"
-        Peak rate for the backbone. With `head_epochs`, the already trained head takes it too
-        while all of the network is trained.
+        Peak rate for the backbone; with "sgd" for FCa and FCb too. "auto" is `learning_rate`, and
+        a tenth of it with "sgd". With "adamw" and `head_epochs`, the already trained head takes
+        it while all of the network is trained.
 
     weight_decay : float, default=5e-4
-        Decoupled weight decay.
+        Weight decay.
+
+    accumulation : int, default=1
+        Number of batches whose mean gradient makes one step. Lists and pairs remain those of each
+        batch: for a loss that compares samples this is not the same as a larger batch.
+
+    early_stopping : bool, default=False
+        Whether to hold out a part of the training samples, and after each epoch score them as
+        queries over the others, by `NDCG@100`. Each of the two stages of training ends when the
+        score no longer improves, and goes back to the weights of its best epoch. The score takes
+        a pass over the whole training set. The database is the whole training set in the end.
+
+    validation_fraction : float, default=0.1
+        Fraction of the training samples that is held out.
+
+    n_iter_no_change : int, default=5
+        Epochs without an improvement after which to stop.
+
+    tol : float, default=1e-4
+        By how much the score has to rise to count as an improvement.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the network of the last call, if there was one, with a new
+        schedule, solver and loss.
+
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`, which takes a while at the start, rounds
+        differently and drops out other units. `transform` does not.
+
+    checkpoint_dir : str, path-like or None, default=None
+        Directory in which `fit` keeps a checkpoint, the state of the training after each epoch.
+        Killed at any moment and started again, with the same parameters and data, it gives the
+        codes of an undisturbed training, on the same machine bit for bit. A checkpoint of another
+        training, or a damaged one, is an error. It stays after the end, so that `fit` called
+        again returns at once; a directory is for one training. Needs an int as `random_state`.
 
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
@@ -124,20 +200,24 @@ class DeepRankingHasher(BaseHasher):
         Whether to print the loss of each epoch.
 
     random_state : int, RandomState instance or None, default=None
-        Decides initial weights, batches, flips and dropout. The global generators of torch are
-        left as they were. On one machine the same seed gives the same codes (on a GPU up to the
-        determinism of its kernels).
+        Decides initial weights, batches, flips, dropout, and what the loss draws at random. The
+        global generators of torch are left as they were. On one machine the same seed gives the
+        same codes (on a GPU up to the determinism of its kernels).
 
     Attributes
     ----------
     network_ : skhash.deep.networks.HashNetwork
         The trained network, in evaluation mode.
 
+    history_ : dict of lists
+        For each epoch the mean "loss", the largest "learning_rate" at its start, its "seconds" of
+        training, and, with `early_stopping`, its "validation_score".
+
     loss_curve_ : list of float
-        Mean training loss of each epoch.
+        Mean training loss of each epoch, ``history_["loss"]``.
 
     n_iter_ : int
-        Number of epochs.
+        Number of epochs, also those after the best one.
 
     image_size_ : tuple (height, width)
         Size to which images are resized; only for images.
@@ -160,8 +240,10 @@ class DeepRankingHasher(BaseHasher):
     (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; or a sequence of
     paths of image files. Only a few batches of a mapped array or of files are held at a time.
 
-    The paper's procedure differs in that it draws lists of three items, repeats queries of rare
-    labels, sums the loss over the batch, and trains by SGD.
+    Losses that compare samples need at least one pair of training samples that shares a label;
+    centres and proxies of labels do not.
+
+    :meth:`from_paper` makes a hasher that follows the paper's procedure.
 
     References
     ----------
@@ -187,21 +269,34 @@ class DeepRankingHasher(BaseHasher):
         "weights": [str, os.PathLike, None],
         "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "taps": [StrOptions({"both", "fca", "fcb"})],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
         "normalization": [tuple, StrOptions({"auto"})],
         "flip": ["boolean"],
+        # Validated by `get_loss`.
+        "loss": "no_validation",
         "margin": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weighting": [StrOptions({"ndcg", "uniform"})],
         "balance": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), None],
         "head_epochs": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "optimizer": [StrOptions({"adamw", "sgd"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "backbone_learning_rate": [
             Interval(Real, 0, None, closed="neither"),
             StrOptions({"auto"}),
         ],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "accumulation": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "compile": ["boolean"],
+        "checkpoint_dir": [str, os.PathLike, None],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "verbose": ["verbose"],
@@ -217,18 +312,30 @@ class DeepRankingHasher(BaseHasher):
         weights=None,
         hidden_size="auto",
         dropout=0.5,
+        taps="both",
         image_size="auto",
         normalization="auto",
         flip=True,
+        loss="ranking",
         margin="auto",
         weighting="ndcg",
         balance=0.1,
+        class_weight=None,
         head_epochs=0,
         max_epochs=20,
         batch_size=128,
+        optimizer="adamw",
         learning_rate=1e-3,
         backbone_learning_rate="auto",
         weight_decay=5e-4,
+        accumulation=1,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-4,
+        warm_start=False,
+        compile=False,  # noqa: A002
+        checkpoint_dir=None,
         device="auto",
         precision="auto",
         n_neighbors=5,
@@ -240,23 +347,82 @@ class DeepRankingHasher(BaseHasher):
         self.weights = weights
         self.hidden_size = hidden_size
         self.dropout = dropout
+        self.taps = taps
         self.image_size = image_size
         self.normalization = normalization
         self.flip = flip
+        self.loss = loss
         self.margin = margin
         self.weighting = weighting
         self.balance = balance
+        self.class_weight = class_weight
         self.head_epochs = head_epochs
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.backbone_learning_rate = backbone_learning_rate
         self.weight_decay = weight_decay
+        self.accumulation = accumulation
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.compile = compile
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
         self.n_neighbors = n_neighbors
         self.verbose = verbose
         self.random_state = random_state
+
+    @classmethod
+    def from_paper(cls, n_bits=64, **overrides):
+        """Make a hasher that is trained as the authors of DSRH train theirs.
+
+        AlexNet, whose weights are to be given, a hash layer on both fully connected layers,
+        dropout 0.5, whole images of 224 pixels, mirrored at random; the loss on lists of three
+        items, queries of rare labels weighing more, summed over a batch of 128; margin 5 at 64
+        bits, balance 1, weight decay 5e-4; SGD with a rate for each kind of layer and a tenth of
+        it in the second half. The user guide says what differs from the defaults, and from the
+        authors' code.
+
+        Parameters
+        ----------
+        n_bits : int, default=64
+            Length of the codes.
+
+        **overrides
+            Other parameters of the hasher, such as `weights` and `max_epochs`, or those of the
+            procedure that are to differ.
+
+        Returns
+        -------
+        hasher : DeepRankingHasher
+            Not fitted.
+
+        Examples
+        --------
+        >>> from skhash import DeepRankingHasher
+        >>> DeepRankingHasher.from_paper(48, weights="IMAGENET1K_V1").optimizer
+        'sgd'
+        """
+        procedure = {
+            "network": "alexnet",
+            "dropout": 0.5,
+            "taps": "both",
+            "image_size": 224,
+            "flip": True,
+            "loss": SampledRankingLoss(margin="auto", balance=1.0, n_repeats=3000),
+            "head_epochs": 0,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "learning_rate": 1e-3,
+            "backbone_learning_rate": 1e-4,
+            "weight_decay": 5e-4,
+        }
+        return cls(n_bits, **(procedure | overrides))
 
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
@@ -268,11 +434,7 @@ class DeepRankingHasher(BaseHasher):
             return FeatureRows(super()._validate_X(X, reset=reset))
         size = self._asked_image_size() if reset else self.image_size_
         source = (ImageFiles if kind == "files" else ImageArray)(X, size)
-        if len(source) < 1 + reset:
-            raise ValueError(
-                f"Found array with {len(source)} sample(s) while a minimum of {1 + reset} is "
-                f"required by {type(self).__name__}."
-            )
+        _check_minimum(len(source), 1 + reset, self)
         if reset:
             self.image_size_ = self._final_image_size(source)
         return source
@@ -313,25 +475,195 @@ class DeepRankingHasher(BaseHasher):
         size = source.native_size if self.image_size == "auto" else source.size
         return "convnet" if size is not None and max(size) <= 64 else "alexnet"
 
+    def _before_fit(self):
+        self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
+
+    def _fit_once(self, X, Y):
+        self._start_from = getattr(self, "network_", None) if self.warm_start else None
+        # What was learnt in parts ends here.
+        vars(self).pop("_partial", None)
+        super()._fit_once(X, Y)
+        self._callback_fit_ctx.call_on_fit_task_end(
+            estimator=self, X=X, y=Y, reconstruction_attributes=dict
+        )
+
     def _fit(self, X, Y):
-        if Y.sum(axis=0, dtype=np.int64).max() < 2:
-            raise ValueError(
-                "No pair of the training samples shares a label, so there is nothing to rank; "
-                f"got Y of shape {Y.shape} in which each label holds for at most one sample."
-            )
-        device = _resolve_device(self.device)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self.loss_curve_ = []
-        with _seeded(seed, device):
-            self.network_ = self._build_network(X).to(device)
-            if self._input_kind != "features":
-                self.network_.to(memory_format=torch.channels_last)
-            if self.head_epochs:
-                self._train_head(X, Y, seed)
+        run = self._make_run(X, Y)
+        run.callbacks = self._callback_fit_ctx.call_on_fit_task_begin(
+            estimator=self, X=run.given_X, y=run.given_Y
+        )
+        with seeded(run.seed, run.device) as run.generators:
+            self._build(X, run.device, run.start_from)
+            run.loss = self._start_loss(Y[run.rows], run.device)
+            if self.head_epochs and not run.is_past(0):
+                self._train(self._head_stage(X, standardize=run.start_from is None), run)
             if self.max_epochs:
-                self._train_all(X, Y, seed)
+                self._train(self._full_stage(X, offset=self.head_epochs), run)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
+
+    def _make_run(self, X, Y):
+        """Settle what is to be known before the first weights are drawn, or raise."""
+        self._start_history(validated=self.early_stopping)
+        run = _Run(X, Y, _resolve_device(self.device), self._draw_seed(), np.arange(len(X)))
+        if self.early_stopping:
+            fraction = self.validation_fraction
+            run.rows, run.held_out = held_out_rows(len(X), fraction, seed=run.seed)
+        self._check_learnable(Y[run.rows])
+        run.start_from = vars(self).pop("_start_from")
+        run.given_X = X.given
+        run.given_Y = self.classes_[Y.argmax(axis=1)] if self._one_class_each else Y
+        if self.checkpoint_dir is not None:
+            run.checkpoint = self._open_checkpoint(run)
+            run.resumed = run.checkpoint.load()
+        return run
+
+    def _open_checkpoint(self, run):
+        """Return the checkpoint of this training, or raise if it could not be taken up."""
+        if not isinstance(self.random_state, Integral):
+            raise ValueError(
+                "random_state should be an int with checkpoint_dir, so that training which is "
+                f"started again is the same training; got {self.random_state!r}."
+            )
+        if self.warm_start:
+            raise ValueError(
+                "checkpoint_dir does not go with warm_start=True: training which is started again "
+                "would not know the network that it went on from."
+            )
+        params = self.get_params(deep=False)
+        identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
+        identity["X"], identity["Y"] = digest(run.X, run.Y)
+        identity |= {"device": run.device.type, "the version of torch": torch.__version__}
+        return Checkpoint(self.checkpoint_dir, identity)
+
+    def _draw_seed(self):
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _start_history(self, *, validated):
+        """Make empty lists, to which each epoch appends."""
+        names = ("loss", "learning_rate", "seconds") + validated * ("validation_score",)
+        self.history_ = {name: [] for name in names}
+        self.loss_curve_ = self.history_["loss"]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, Y=None, classes=None):
+        """Train one epoch on one more part of the training set.
+
+        The first call makes the network; after `fit`, calls go on from what was learnt. All of
+        the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`,
+        `checkpoint_dir` and callbacks are for `fit` alone, and so is `max_epochs`, except that
+        losses which change on the way take it for the number of calls after which they no longer
+        do. What the loss counts, such as frequencies of labels, it counts in the first part. The
+        database is left empty, for the codes of earlier parts have changed: call `set_database`
+        after the last.
+
+        If `partial_fit` raises, the hasher is left as it was.
+
+        Parameters
+        ----------
+        X : array-like
+            At least two training samples, in any of the forms that `fit` takes.
+
+        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,)
+            Label sets as an indicator matrix of 0 and 1, or class labels.
+
+        classes : array-like of shape (n_classes,), default=None
+            In the first call, all class labels of the parts to come, where `Y` holds class labels
+            and the first part may lack some. In later calls it is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing or holds other
+            labels than in the first call, or training diverges.
+        """
+        with _unchanged_on_error(self):
+            self._fit_part(X, Y, classes, first=not hasattr(self, "network_"))
+        return self
+
+    def _learn_part(self, X, Y, first):
+        """Train one epoch; solver and loss go on from the last call, if there was one."""
+        _check_minimum(len(X), 2, self)
+        # Copies: an error is to leave what the last call left.
+        state = copy.deepcopy(getattr(self, "_partial", None))
+        state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None, "solver": {}}
+        run = _Run(X, Y, _resolve_device(self.device), state["seed"], np.arange(len(X)))
+        with seeded([run.seed, state["n_calls"]], run.device):
+            if first:
+                self._start_history(validated=False)
+                self._build(X, run.device)
+            self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
+            self.loss_curve_ = self.history_["loss"]
+            self.network_.to(run.device)
+            run.loss = state["loss"]
+            if run.loss is None:
+                run.loss = self._start_loss(Y, run.device)
+            state["solver"] = self._train_part(run, state["n_calls"], state["solver"])
+        self.network_.eval()
+        self.n_iter_ = len(self.loss_curve_)
+        self._partial = state | {"n_calls": state["n_calls"] + 1, "loss": run.loss}
+
+    def _train_part(self, run, n_calls, state):
+        """Train one epoch, with a solver in this state, and return its state."""
+        optimizer = self._make_optimizer(run.loss.to(run.device), all_of_it=True)
+        # Rates are those of the parameters, which may have been set since.
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        self._train_epoch(self._full_stage(run.X, offset=0), run, optimizer, n_calls)
+        if "validation_score" in self.history_:
+            self.history_["validation_score"].append(math.nan)
+        return optimizer.state_dict()["state"]
+
+    def _get_loss(self):
+        """Return the loss as an object; of "ranking", with the parameters of the hasher."""
+        if isinstance(self.loss, str) and self.loss == "ranking":
+            return RankingLoss(
+                margin=self.margin,
+                weighting=self.weighting,
+                balance=self.balance,
+                class_weight=self.class_weight,
+            )
+        return get_loss(self.loss)
+
+    def _check_learnable(self, Y):
+        """Raise if label sets say nothing that the loss can learn from."""
+        loss = self._get_loss()
+        most = Y.sum(axis=0, dtype=np.int64).max()
+        if most < 1:
+            raise ValueError(
+                "No training sample has a label, so there is nothing to learn; got Y of shape "
+                f"{Y.shape} without a 1."
+            )
+        if most < 2 and getattr(loss, "needs_shared_labels", False):
+            raise ValueError(
+                "No pair of the training samples shares a label, so there is nothing to rank for "
+                f"loss={self.loss!r}; got Y of shape {Y.shape} in which each label holds for at "
+                "most one sample."
+            )
+
+    def _start_loss(self, Y, device):
+        """Start the loss of one training, on the device of the network."""
+        started = self._get_loss().start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
+        if not isinstance(started, torch.nn.Module):
+            raise TypeError(
+                f"The method start of loss={self.loss!r} should return a torch.nn.Module, got "
+                f"{type(started).__name__}."
+            )
+        return started.to(device).train()
+
+    def _build(self, X, device, start_from=None):
+        """Make the network, or a copy of the one that training is to start from."""
+        network = self._build_network(X)
+        if start_from is not None:
+            _load_start(network, start_from)
+        self.network_ = network.to(device)
+        if self._input_kind != "features":
+            self.network_.to(memory_format=torch.channels_last)
 
     def _build_network(self, X):
         """Build the untrained network; feature rows are standardised before its head."""
@@ -343,85 +675,184 @@ class DeepRankingHasher(BaseHasher):
             weights=self.weights,
             hidden_size=self.hidden_size,
             dropout=self.dropout,
+            taps=self.taps,
             normalization=self.normalization,
         )
         if network == "mlp":
             _standardize(built, X)
         return built
 
-    def _train_head(self, X, Y, seed):
+    def _head_stage(self, X, *, standardize):
         """Train the head alone, on the features of the frozen backbone."""
         network = self.network_.eval()
         features = FeatureRows(self._run(network.features, X))
-        _standardize(network, features)
-        network.head.train()
-        groups = [{"params": network.head.parameters(), "lr": self.learning_rate}]
-        self._train(network.project, groups, features, Y, self.head_epochs, seed)
+        if standardize:
+            _standardize(network, features)
 
-    def _train_all(self, X, Y, seed):
+        def set_mode():
+            network.eval()
+            network.head.train()
+
+        return self._stage(network.project, features, self.head_epochs, set_mode, all_of_it=False)
+
+    def _full_stage(self, X, *, offset):
         """Train all of the network."""
-        network = self.network_.train()
-        if self.head_epochs:
-            _freeze_batch_norm(network.backbone)
-        backbone_rate = self.backbone_learning_rate
-        if backbone_rate == "auto":
-            backbone_rate = self.learning_rate
-        head_rate = backbone_rate if self.head_epochs else self.learning_rate
-        parts = [(network.head, head_rate), (network.backbone, backbone_rate)]
-        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
-        groups = [group for group in groups if group["params"]]
+        network = self.network_
+
+        def set_mode():
+            network.train()
+            if offset:
+                freeze_batch_norm(network.backbone)
+
         augment = self._flip_some if self.flip and self._input_kind != "features" else None
-        self._train(network, groups, X, Y, self.max_epochs, seed, augment)
+        return self._stage(network, X, self.max_epochs, set_mode, offset=offset, augment=augment)
 
-    def _train(self, forward, groups, source, Y, n_epochs, seed, augment=None):
-        """Run epochs of one optimiser over one part of the network."""
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        n_batches = len(epoch_batches(len(source), self.batch_size, seed=seed, epoch=0))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(n_epochs * n_batches))
-        for _ in range(n_epochs):
-            self._train_epoch(forward, optimizer, schedule, source, Y, seed, augment)
+    def _stage(self, forward, *args, **kwargs):
+        compiled = torch.compile(forward) if self.compile else forward
+        return _Stage(forward, compiled, *args, **kwargs)
 
-    def _train_epoch(self, forward, optimizer, schedule, source, Y, seed, augment):
-        """Take a step on each batch, and note the mean loss."""
-        epoch = len(self.loss_curve_)
-        batches = epoch_batches(len(source), self.batch_size, seed=seed, epoch=epoch)
-        losses = []
-        for rows, inputs in zip(batches, prefetched(source, batches), strict=True):
-            inputs = self._to_device(inputs)
-            inputs = inputs if augment is None else augment(inputs)
-            losses.append(self._train_step(forward, optimizer, inputs, Y[rows]))
-            schedule.step()
+    def _train(self, stage, run):
+        """Run the epochs of one stage; with early stopping, go back to its best weights."""
+        optimizer = self._make_optimizer(run.loss, all_of_it=stage.all_of_it)
+        factor = warm_cosine if self.optimizer == "adamw" else halfway_tenth
+        n_steps = stage.n_epochs * -(-len(self._batches(run, 0)) // self.accumulation)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_steps))
+        best = BestWeights(self.n_iter_no_change, self.tol)
+        parts = {"network": self.network_, "loss": run.loss, "best": best}
+        parts |= {"optimizer": optimizer, "schedule": schedule}
+        epoch = self._resume(stage, run, parts)
+        while epoch < stage.end and not (run.stopped or best.exhausted()):
+            task = run.callbacks.subcontext(task_name="epoch").call_on_fit_task_begin(
+                estimator=self, X=run.given_X, y=run.given_Y
+            )
+            self._train_epoch(stage, run, optimizer, epoch, schedule)
+            if self.early_stopping:
+                best.update(self._validate(stage, run), self.network_)
+            run.stopped = self._end_task(task, run)
+            epoch += 1
+            self._save(stage, run, parts, epoch)
+        best.restore(self.network_)
+
+    def _save(self, stage, run, parts, epoch):
+        """Write all that decides how training goes on, if there is a checkpoint to write."""
+        if run.checkpoint is None:
+            return
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"stage": stage.offset, "epoch": epoch, "stopped": run.stopped}
+        state["generators"] = [generator.get_state() for generator in run.generators]
+        run.checkpoint.save(state | {"history": self.history_})
+
+    def _resume(self, stage, run, parts):
+        """Take up what the checkpoint has of this stage; return the epoch to go on with."""
+        state = run.resumed
+        if state is None or state["stage"] != stage.offset:
+            return stage.offset
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        for generator, its_state in zip(run.generators, state["generators"], strict=True):
+            generator.set_state(its_state)
+        self.history_ = state["history"]
+        self.loss_curve_ = self.history_["loss"]
+        run.stopped = state["stopped"]
+        return state["epoch"]
+
+    def _validate(self, stage, run):
+        """Score the held-out samples as queries over the other training samples."""
+        self.network_.eval()
+        codes, labels = pack_codes(self._run(stage.forward, stage.source) >= 0), pack_codes(run.Y)
+        queries, database = ((codes[rows], labels[rows]) for rows in (run.held_out, run.rows))
+        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        self.history_["validation_score"].append(float(scores.mean()))
+        if self.verbose:
+            print(f"[{type(self).__name__}] NDCG@100 of held-out samples: {scores.mean():.4f}")
+        return self.history_["validation_score"][-1]
+
+    def _end_task(self, task, run):
+        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
+        return task.call_on_fit_task_end(
+            estimator=self,
+            X=run.given_X,
+            y=run.given_Y,
+            reconstruction_attributes=lambda: self._as_if_fitted(run),
+        )
+
+    def _as_if_fitted(self, run):
+        """Return the attributes that `fit` would leave if it ended here."""
+        self.network_.eval()
+        attributes = {"network_": copy.deepcopy(self.network_), "_n_features_out": self.n_bits}
+        hasher = copy.copy(self)
+        vars(hasher).update(attributes)
+        hasher._store_database(run.X, run.Y)
+        names = ("database_codes_", "database_labels_")
+        return attributes | {name: getattr(hasher, name) for name in names}
+
+    def _batches(self, run, epoch):
+        """Return the rows of each batch of an epoch."""
+        batches = epoch_batches(len(run.rows), self.batch_size, seed=run.seed, epoch=epoch)
+        return [run.rows[batch] for batch in batches]
+
+    def _train_epoch(self, stage, run, optimizer, epoch, schedule=None):
+        """Go through all batches, and note the mean loss."""
+        started, rate = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
+        stage.set_mode()
+        losses = self._train_batches(stage, run, optimizer, epoch, schedule)
         loss = torch.stack(losses).mean().item()
         if not math.isfinite(loss):
             raise ValueError(
                 f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
                 f"learning_rate than {self.learning_rate} would do."
             )
-        self.loss_curve_.append(loss)
+        seconds = time.perf_counter() - started
+        for name, value in (("loss", loss), ("learning_rate", rate), ("seconds", seconds)):
+            self.history_[name].append(value)
         if self.verbose:
             print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
 
-    def _train_step(self, forward, optimizer, inputs, Y):
-        """Take one step of the optimiser; return the loss, detached."""
-        with self._autocast():
-            projection = forward(inputs)
-        labels = torch.from_numpy(Y).to(projection.device, torch.float32)
-        loss = self._objective(projection.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+    def _train_batches(self, stage, run, optimizer, epoch, schedule):
+        """Take a step for each group of `accumulation` batches; return the losses."""
+        batches, losses = self._batches(run, epoch), []
+        n_all = len(batches) * max(1, self.head_epochs + self.max_epochs)
+        for rows, inputs in zip(batches, prefetched(stage.source, batches), strict=True):
+            progress = min(1.0, (epoch * len(batches) + len(losses)) / n_all)
+            group = len(losses) - len(losses) % self.accumulation
+            n_batches = min(self.accumulation, len(batches) - group)
+            loss = self._batch_loss(stage, inputs, run, rows, progress)
+            (loss / n_batches).backward()
+            losses.append(loss.detach())
+            if len(losses) == group + n_batches:
+                optimizer.step()
+                optimizer.zero_grad()
+                if schedule is not None:
+                    schedule.step()
+        return losses
 
-    def _objective(self, projection, labels):
-        """Loss of one batch: each sample a query over all the others, and the balance penalty."""
-        codes = torch.tanh(projection / 2)
-        distances = in_batch_lists((self.n_bits - codes @ codes.T) / 2)
-        relevance = in_batch_lists((labels @ labels.T).long())
-        margin = 5 * self.n_bits / 64 if self.margin == "auto" else self.margin
-        ranking = ranking_loss(distances, relevance, margin=margin, weighting=self.weighting)
-        n_queries = labels.any(dim=1).sum().clamp(min=1)
-        ranking = ranking.sum() / (n_queries * distances.shape[1])
-        return ranking + self.balance / 2 * codes.mean(dim=0).square().sum()
+    def _batch_loss(self, stage, inputs, run, rows, progress):
+        """Return the loss of one batch."""
+        inputs = self._to_device(inputs)
+        if stage.augment is not None:
+            inputs = stage.augment(inputs)
+        with self._autocast():
+            projection = stage.compiled(inputs)
+        labels = torch.from_numpy(run.Y[rows]).to(projection.device, torch.float32)
+        return run.loss(projection.float(), labels, progress)
+
+    def _make_optimizer(self, loss, *, all_of_it):
+        """Return the optimiser of the loss and of the head, or of all of the network."""
+        network, rate, slow = self.network_, self.learning_rate, self.backbone_learning_rate
+        sgd = self.optimizer == "sgd"
+        if slow == "auto":
+            slow = rate / 10 if sgd else rate
+        backbone = [(network.backbone, slow)] if all_of_it else []
+        if sgd:
+            *hidden, last = network.head.layers()
+            parts = [*((layer, slow) for layer in hidden), *backbone, (last, rate), (loss, rate)]
+            return PaperSGD(parts, network.head, self.weight_decay)
+        if all_of_it and self.head_epochs:
+            rate = slow
+        parts = [(network.head, rate), *backbone, (loss, rate)]
+        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
 
     def _flip_some(self, images):
         """Mirror each image with probability one half."""
@@ -474,7 +905,84 @@ class DeepRankingHasher(BaseHasher):
         network = state.get("network_")
         if network is not None and network.mean.device.type != "cpu":
             state = {**state, "network_": copy.deepcopy(network).cpu()}
+            if "_partial" in state:
+                state["_partial"] = _on_cpu(state["_partial"])
         return state
+
+
+def _on_cpu(value):
+    """Copy nested containers, with tensors and modules moved to the CPU."""
+    if isinstance(value, torch.nn.Module):
+        return copy.deepcopy(value).cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on_cpu(item) for item in value]
+    return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+@dataclass
+class _Run:
+    """One training: data, device and seed; which rows are learnt from; loss and callbacks."""
+
+    X: FeatureRows | ImageArray | ImageFiles
+    Y: np.ndarray
+    device: torch.device
+    seed: int
+    rows: np.ndarray
+    held_out: np.ndarray | None = None
+    start_from: torch.nn.Module | None = None
+    checkpoint: Checkpoint | None = None
+    resumed: dict | None = None
+    generators: Sequence[torch.Generator] = ()
+    stopped: bool = False
+    given_X: object = None
+    given_Y: np.ndarray | None = None
+    loss: torch.nn.Module | None = None
+    callbacks: object = None
+
+    def is_past(self, offset):
+        """Return whether the checkpoint is of a later stage than the one that starts there."""
+        return self.resumed is not None and self.resumed["stage"] > offset
+
+
+@dataclass
+class _Stage:
+    """Epochs in which one part of the network is trained: what is run, on what, in which mode."""
+
+    forward: Callable
+    compiled: Callable
+    source: FeatureRows | ImageArray | ImageFiles
+    n_epochs: int
+    set_mode: Callable
+    all_of_it: bool = True
+    offset: int = 0
+    augment: Callable | None = None
+
+    @property
+    def end(self):
+        """The epoch after the last one."""
+        return self.offset + self.n_epochs
+
+
+def _check_minimum(n_samples, minimum, hasher):
+    """Raise in scikit-learn's words if there are fewer samples."""
+    if n_samples < minimum:
+        raise ValueError(
+            f"Found array with {n_samples} sample(s) while a minimum of {minimum} is required by "
+            f"{type(hasher).__name__}."
+        )
+
+
+def _load_start(network, start_from):
+    """Copy the weights of an earlier fit, or raise if the network is of another shape."""
+    try:
+        network.load_state_dict(start_from.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the network of the last fit, which differs from what "
+            f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
+        ) from error
 
 
 def _resolve_device(name):
@@ -512,43 +1020,6 @@ def _has_bfloat16(device):
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
-
-
-@contextmanager
-def _seeded(seed, device):
-    """Seed torch's generators, and give them their old state back in the end."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-def _warm_cosine(n_steps):
-    """Return the factor of the rate at each step: a linear rise over 5 %, then a cosine to 0."""
-    n_warm = max(1, n_steps // 20)
-
-    def factor(step):
-        progress = (step - n_warm) / max(1, n_steps - n_warm)
-        return min((step + 1) / n_warm, (1 + math.cos(math.pi * max(0.0, progress))) / 2)
-
-    return factor
-
-
-def _freeze_batch_norm(backbone):
-    """Have batch normalisation keep the statistics on which the head was trained."""
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
 
 def _standardize(network, features):

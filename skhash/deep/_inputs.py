@@ -43,7 +43,7 @@ class FeatureRows:
     n_threads = 0
 
     def __init__(self, X):
-        self._X = X
+        self.given = self._X = X
 
     def __len__(self):
         return len(self._X)
@@ -72,7 +72,7 @@ class ImageArray:
             raise ValueError(
                 f"X should be images of dtype uint8, from 0 to 255, got dtype {X.dtype}."
             )
-        self._X = X
+        self.given = self._X = X
         self._channels_last = X.shape[3] == 3
         self.native_size = X.shape[1:3] if self._channels_last else X.shape[2:]
         self.size = size or self.native_size
@@ -94,6 +94,7 @@ class ImageFiles:
     native_size = None
 
     def __init__(self, X, size=None):
+        self.given = X
         self._paths = [Path(os.fsdecode(x)) for x in X]
         self.size = size
         self.n_threads = min(8, os.cpu_count() or 1)

@@ -24,6 +24,7 @@ __all__ = [  # noqa: RUF022
     "OrthoHashLoss",
     "PairwiseLikelihoodLoss",
     "RankingLoss",
+    "SampledRankingLoss",
     "SoftPairLoss",
     "StartedLoss",
     "TieAwareNDCGLoss",
@@ -348,6 +349,10 @@ class HashingLoss:
     # As in scikit-learn's estimators; what is not listed is not validated.
     _parameter_constraints = {}
 
+    # Whether samples are compared, so that some have to share a label. (Not annotated, and
+    # therefore no hyper-parameter.)
+    needs_shared_labels = False
+
     def __post_init__(self):
         validate_parameter_constraints(
             self._parameter_constraints, vars(self), caller_name=type(self).__name__
@@ -444,10 +449,11 @@ class StartedLoss(nn.Module):
 class _Remembering(StartedLoss):
     """A loss with a memory of the codes and labels of the last batches, the newest first."""
 
-    def __init__(self, loss, n_bits, labels):
+    def __init__(self, loss, n_bits, labels, **tensors):
         size = loss.list_size
         super().__init__(
             loss,
+            **tensors,
             memory_codes=torch.zeros(size, n_bits, device=labels.device),
             memory_labels=torch.zeros(size, labels.shape[1], device=labels.device),
         )
@@ -457,10 +463,10 @@ class _Remembering(StartedLoss):
         """Return the loss of one batch, and remember it in training mode."""
         n_missing = max(0, len(self.memory_codes) - (len(labels) - 1))
         n_remembered = min(int(self.n_remembered), n_missing)
-        codes, old_labels = self.memory_codes[:n_remembered], self.memory_labels[:n_remembered]
-        loss = self.loss.batch_loss(
-            projection, labels, progress, memory_codes=codes, memory_labels=old_labels
-        )
+        kept = {name: getattr(self, name) for name in self._kept}
+        kept["memory_codes"] = self.memory_codes[:n_remembered]
+        kept["memory_labels"] = self.memory_labels[:n_remembered]
+        loss = self.loss.batch_loss(projection, labels, progress, **kept)
         if self.training:
             self._remember(_relax(projection.detach()), labels)
         return loss
@@ -505,6 +511,17 @@ def _pairs(codes, labels):
     return _others(codes @ codes.T), _others(labels @ labels.T)
 
 
+def _query_weights(labels, weight_of_label):
+    """Weights of labels, from their numbers of samples, scaled to a mean of 1 over queries.
+
+    A query weighs as much as its labels together.
+    """
+    counts = labels.sum(0)
+    weights = torch.where(counts > 0, weight_of_label(counts.clamp(min=1)), 0)
+    total = (labels @ weights).sum()
+    return weights * (labels.any(1).sum() / total.clamp(min=torch.finfo(total.dtype).tiny))
+
+
 def _pair_losses(logits, similar):
     """Negative log-likelihood of each pair, similar with probability ``sigmoid(logits)``."""
     similar = similar.to(logits.dtype)
@@ -514,23 +531,37 @@ def _pair_losses(logits, similar):
 class _ListwiseLoss(HashingLoss):
     """A function of the list of each sample of the batch: distances and relevance of items.
 
-    A subclass has `balance`, `list_size` and `_list_losses`.
+    A subclass has `balance`, `class_weight`, `list_size` and `_list_losses`.
     """
 
     _parameter_constraints = {
         "balance": [_NON_NEGATIVE],
+        "class_weight": [StrOptions({"balanced"}), None],
         "list_size": [Interval(Integral, 1, None, closed="left"), None],
     }
+    needs_shared_labels = True
     # Whether the losses of lists grow with their length, and are to be divided by it.
     _grows = False
 
     def start(self, n_bits, labels):
         """Return the loss of one training, see :meth:`HashingLoss.start`."""
+        tensors = {}
+        if self.class_weight == "balanced":
+            tensors["label_weights"] = _query_weights(labels, torch.reciprocal)
         if self.list_size is None:
-            return super().start(n_bits, labels)
-        return _Remembering(self, n_bits, labels)
+            return StartedLoss(self, **tensors)
+        return _Remembering(self, n_bits, labels, **tensors)
 
-    def batch_loss(self, projection, labels, progress, *, memory_codes=None, memory_labels=None):
+    def batch_loss(
+        self,
+        projection,
+        labels,
+        progress,
+        *,
+        label_weights=None,
+        memory_codes=None,
+        memory_labels=None,
+    ):
         """Return the loss of one batch, see :meth:`HashingLoss.batch_loss`."""
         del progress
         n_bits = projection.shape[1]
@@ -542,9 +573,11 @@ class _ListwiseLoss(HashingLoss):
             distances = torch.cat([distances, farther], dim=1)
             more = (labels @ memory_labels.to(labels).T).long()
             relevance = torch.cat([relevance, more], dim=1)
-        loss = self._list_losses(distances, relevance, n_bits).sum()
+        losses = self._list_losses(distances, relevance, n_bits)
+        if label_weights is not None:
+            losses = losses * (labels @ label_weights)
         n_queries = labels.any(dim=1).sum().clamp(min=1)
-        loss = loss / (n_queries * (max(1, distances.shape[1]) if self._grows else 1))
+        loss = losses.sum() / (n_queries * (max(1, distances.shape[1]) if self._grows else 1))
         return loss + self.balance * _imbalance(codes)
 
 
@@ -575,6 +608,12 @@ class RankingLoss(_ListwiseLoss):
         Weight of the penalty on bits that are not balanced. The authors' is 1, beside a loss that
         is summed over the batch where this one is averaged.
 
+    class_weight : {"balanced"}, default=None
+        Weights of the queries. None: all 1. "balanced": a label that holds for :math:`n_l` of
+        :math:`n` training samples that have any of :math:`L` labels adds :math:`n / (L n_l)` to
+        the weight of each of them, so that as queries the samples of rare labels count as much as
+        those of frequent ones. The mean weight is 1.
+
     list_size : int, default=None
         Most items of a list. None takes the other samples of the batch. A number fills the list
         up with codes of the last batches, see the notes.
@@ -586,7 +625,8 @@ class RankingLoss(_ListwiseLoss):
 
     Notes
     -----
-    The authors draw lists of three items; here all pairs count, exactly, by sorting.
+    The authors draw lists of three items; here all pairs count, exactly, by sorting. What they do
+    is :class:`SampledRankingLoss`.
 
     With `list_size`, codes and labels of the last batches are kept in a memory [2]_, first in,
     first out, and stand in the lists as constants: gradients flow to the query and to the items
@@ -618,6 +658,7 @@ class RankingLoss(_ListwiseLoss):
     margin: float | str = "auto"
     weighting: str = "ndcg"
     balance: float = 0.1
+    class_weight: str | None = None
     list_size: int | None = None
 
     _parameter_constraints = {
@@ -630,6 +671,111 @@ class RankingLoss(_ListwiseLoss):
     def _list_losses(self, distances, relevance, n_bits):
         margin = 5 * n_bits / 64 if self.margin == "auto" else self.margin
         return ranking_loss(distances, relevance, margin=margin, weighting=self.weighting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledRankingLoss(HashingLoss):
+    r"""Weighted ranking hinge of DSRH as its authors train it: on lists of three items [1]_.
+
+    .. math::
+
+        \sum_q u_q \sum_{i, j:\, r_i > r_j} \frac{2^{r_i} - 2^{r_j}}{Z} \,
+        \max(0, \text{margin} + d_i - d_j) \; + \; \frac{\text{balance}}{2} \|\bar h\|^2
+
+    where the list of a query :math:`q` is drawn at random from the other samples of the batch:
+    one of those that share most labels with it, one of those that share fewer, and one that
+    shares none. Where most is 1 there is none that shares fewer, and the list is one pair. The
+    rest is as in :class:`RankingLoss`, but the loss is a sum over queries and not a mean.
+
+    Parameters
+    ----------
+    margin : float or "auto", default="auto"
+        By how many bits a more relevant item is to be nearer, above 0. "auto" is 5 at 64 bits, as
+        the authors', in proportion at others.
+
+    balance : float, default=1.0
+        Weight of the penalty on bits that are not balanced.
+
+    n_repeats : int or None, default=3000
+        The authors repeat a query, for each of its labels, ``floor(n_repeats / n_l) + 1`` times,
+        where `n_l` training samples have the label. Here that number, scaled to a mean of 1, is
+        its weight :math:`u_q`, which is the same in the mean over batches, and leaves no sample
+        beside its own copies. None weighs all alike.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    See Also
+    --------
+    RankingLoss : All pairs of longer lists, at about the same cost.
+
+    References
+    ----------
+    .. [1] F. Zhao, Y. Huang, L. Wang, T. Tan, "Deep semantic ranking based hashing for
+       multi-label image retrieval", CVPR 2015, and its authors' code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhash.deep.losses import SampledRankingLoss
+    >>> labels = torch.eye(2)[[0, 0, 1]]
+    >>> loss = SampledRankingLoss(margin=3, balance=0, n_repeats=None).start(4, labels)
+    >>> alike = torch.ones(3, 4)  # two queries have a pair, at equal distance
+    >>> loss(alike, labels, 0.0)
+    tensor(6.)
+    """
+
+    margin: float | str = "auto"
+    balance: float = 1.0
+    n_repeats: int | None = 3000
+
+    _parameter_constraints = {
+        "margin": [_POSITIVE, StrOptions({"auto"})],
+        "balance": [_NON_NEGATIVE],
+        "n_repeats": [Interval(Integral, 0, None, closed="left"), None],
+    }
+    needs_shared_labels = True
+
+    def start(self, n_bits, labels):
+        """Return the loss of one training, see :meth:`HashingLoss.start`."""
+        del n_bits
+        repeats = 0 if self.n_repeats is None else self.n_repeats
+        weigh = lambda counts: torch.floor(repeats / counts) + 1  # noqa: E731
+        label_weights = None if self.n_repeats is None else _query_weights(labels, weigh)
+        return StartedLoss(self, label_weights=label_weights)
+
+    def batch_loss(self, projection, labels, progress, *, label_weights):
+        """Return the loss of one batch, see :meth:`HashingLoss.batch_loss`."""
+        del progress
+        n_bits = projection.shape[1]
+        margin = 5 * n_bits / 64 if self.margin == "auto" else self.margin
+        codes = _relax(projection)
+        relevance = _others((labels @ labels.T).long())
+        items, there = _draw_three(relevance)
+        distances = _others((n_bits - codes @ codes.T) / 2).gather(1, items)
+        # What is not there is irrelevant, and so far away that it never pays.
+        distances = torch.where(there, distances, n_bits + margin + 1)
+        drawn = torch.where(there, relevance.gather(1, items), 0)
+        losses = ranking_loss(distances, drawn, margin=margin)
+        if label_weights is not None:
+            losses = losses * (labels @ label_weights)
+        return losses.sum() + self.balance * _imbalance(codes)
+
+
+def _draw_three(relevance):
+    """Draw from each row an item of the largest, a smaller and no relevance; and if there is."""
+    if not relevance.numel():
+        nothing = torch.zeros(len(relevance), 0, dtype=torch.long, device=relevance.device)
+        return nothing, nothing.bool()
+    largest = relevance.amax(dim=1, keepdim=True)
+    relevant = relevance > 0
+    kinds = torch.stack(
+        [relevant & (relevance == largest), relevant & (relevance < largest), ~relevant]
+    )
+    keys = torch.rand(kinds.shape, device=relevance.device)
+    return torch.where(kinds, keys, -1).argmax(dim=2).T, kinds.any(dim=2).T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -650,6 +796,9 @@ class TieAwareNDCGLoss(_ListwiseLoss):
     ----------
     balance : float, default=0.0
         Weight of the penalty on bits that are not balanced. The authors have none.
+
+    class_weight : {"balanced"}, default=None
+        Weights of the queries: all 1, or as in :class:`RankingLoss`.
 
     list_size : int, default=None
         Most items of a list. None takes the other samples of the batch, as the authors do. A
@@ -677,6 +826,7 @@ class TieAwareNDCGLoss(_ListwiseLoss):
     """
 
     balance: float = 0.0
+    class_weight: str | None = None
     list_size: int | None = None
 
     def _list_losses(self, distances, relevance, n_bits):
@@ -731,6 +881,7 @@ class PairwiseLikelihoodLoss(HashingLoss):
 
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {"quantization": [_NON_NEGATIVE]}
 
     def batch_loss(self, projection, labels, progress):
@@ -798,6 +949,7 @@ class HashNetLoss(HashingLoss):
     alpha: float | str = "auto"
     growth: float = 50.0
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "alpha": [_POSITIVE, StrOptions({"auto"})],
         "growth": [_NON_NEGATIVE],
@@ -880,6 +1032,7 @@ class SoftPairLoss(HashingLoss):
     soft_weight: float = 0.1
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "scale": [_POSITIVE],
         "soft_weight": [_NON_NEGATIVE],
@@ -964,6 +1117,7 @@ class TripletLikelihoodLoss(HashingLoss):
     margin: float | str = "auto"
     quantization: float = 0.1
 
+    needs_shared_labels = True
     _parameter_constraints = {
         "margin": [_NON_NEGATIVE, StrOptions({"auto"})],
         "quantization": [_NON_NEGATIVE],
@@ -1301,6 +1455,7 @@ def _griesmer_distance(n_labels, n_bits):
 
 LOSSES = {
     "ranking": RankingLoss,
+    "dsrh": SampledRankingLoss,
     "tie_aware_ndcg": TieAwareNDCGLoss,
     "dpsh": PairwiseLikelihoodLoss,
     "hashnet": HashNetLoss,

@@ -15,7 +15,7 @@ _IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class TwoTapHead(nn.Module):
-    """Two fully connected layers, FCa and FCb, and a hash layer that reads both.
+    """Two fully connected layers, FCa and FCb, and a hash layer that reads both, or either.
 
     FCb is nearer to the labels of its pre-training and has lost detail that FCa still has, so the
     hash layer is given ``[FCa, dropout(FCb)]``.
@@ -34,6 +34,9 @@ class TwoTapHead(nn.Module):
     dropout : float
         Probability with which inputs of FCb, and outputs of FCb, are zeroed in training.
 
+    taps : {"both", "fca", "fcb"}, default="both"
+        What the hash layer reads. With "fca" there is no FCb, and no dropout.
+
     References
     ----------
     F. Zhao, Y. Huang, L. Wang, T. Tan, "Deep semantic ranking based hashing for multi-label image
@@ -47,26 +50,30 @@ class TwoTapHead(nn.Module):
     torch.Size([4, 16])
     """
 
-    def __init__(self, n_features, n_bits, *, hidden_size, dropout):
+    def __init__(self, n_features, n_bits, *, hidden_size, dropout, taps="both"):
         super().__init__()
+        self.taps = taps
         self.fca = nn.Linear(n_features, hidden_size)
-        self.fcb = nn.Linear(hidden_size, hidden_size)
-        self.hash = nn.Linear(2 * hidden_size, n_bits)
+        self.fcb = None if taps == "fca" else nn.Linear(hidden_size, hidden_size)
+        self.hash = nn.Linear((2 if taps == "both" else 1) * hidden_size, n_bits)
         self.dropout = nn.Dropout(dropout)
         # Relaxed codes near zero are a saddle point of their distances: start well away from it.
-        for layer, init in (
-            (self.fca, nn.init.kaiming_normal_),
-            (self.fcb, nn.init.kaiming_normal_),
-            (self.hash, nn.init.xavier_normal_),
-        ):
+        for layer in self.layers():
+            init = nn.init.xavier_normal_ if layer is self.hash else nn.init.kaiming_normal_
             init(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def layers(self):
+        """Return the linear layers that there are, from the first to the hash layer."""
+        return [layer for layer in (self.fca, self.fcb, self.hash) if layer is not None]
 
     def forward(self, features):
         """Map (n, n_features) to the projection (n, n_bits)."""
         a = functional.relu(self.fca(features))
+        if self.taps == "fca":
+            return self.hash(a)
         b = self.dropout(functional.relu(self.fcb(self.dropout(a))))
-        return self.hash(torch.cat([a, b], dim=1))
+        return self.hash(b if self.taps == "fcb" else torch.cat([a, b], dim=1))
 
 
 class HashNetwork(nn.Module):
@@ -140,6 +147,7 @@ def build_network(
     weights=None,
     hidden_size="auto",
     dropout=0.5,
+    taps="both",
     normalization="auto",
 ):
     """Build the network that `DeepRankingHasher` trains.
@@ -165,6 +173,9 @@ def build_network(
 
     dropout : float, default=0.5
         Dropout of the head.
+
+    taps : {"both", "fca", "fcb"}, default="both"
+        Which fully connected layers the hash layer reads.
 
     normalization : "auto" or tuple (mean, std), default="auto"
         Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
@@ -197,7 +208,7 @@ def build_network(
     mean, std = _check_normalization(normalization, input_shape)
     n_features = _count_features(parts.backbone, input_shape, network)
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
-    head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout)
+    head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout, taps=taps)
     if parts.pretrained_head is not None:
         _start_head_from(head, parts.pretrained_head, input_shape)
     return HashNetwork(parts.backbone, head, n_features=n_features, mean=mean, std=std)
@@ -383,7 +394,8 @@ def _count_features(backbone, input_shape, network):
 
 def _start_head_from(head, layers, input_shape):
     """Copy pretrained fully connected layers into FCa and FCb, or raise."""
-    for own, pretrained in zip((head.fca, head.fcb), layers, strict=True):
+    # There may be no FCb.
+    for own, pretrained in zip(head.layers()[:-1], layers, strict=False):
         if own.weight.shape != pretrained.weight.shape:
             raise ValueError(
                 "hidden_size should be 'auto' with pretrained fully connected layers of shape "

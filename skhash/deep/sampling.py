@@ -1,8 +1,8 @@
-"""Which samples a step sees, and which lists it ranks: pure functions of (seed, epoch)."""
+"""Which samples a step sees: pure functions of the seed and the epoch."""
 
 import numpy as np
 
-__all__ = ["epoch_batches", "in_batch_lists"]
+__all__ = ["epoch_batches", "held_out_rows"]
 
 
 def epoch_batches(n_samples, batch_size, *, seed, epoch):
@@ -40,28 +40,46 @@ def epoch_batches(n_samples, batch_size, *, seed, epoch):
     return np.array_split(order, n_batches)
 
 
-def in_batch_lists(matrix):
-    """Drop the diagonal of a square matrix: each sample's list is all the others.
+def held_out_rows(n_samples, fraction, *, seed):
+    """Return the rows to learn from, and those held out to score what was learnt.
 
     Parameters
     ----------
-    matrix : tensor of shape (n, n)
-        Something between each sample of a batch and each other, such as their distance.
+    n_samples : int
+        Number of training samples.
+
+    fraction : float
+        Fraction of them to hold out, above 0 and below 1; at least one is.
+
+    seed : int
+        Seed of the whole training.
 
     Returns
     -------
-    lists : tensor of shape (n, n - 1)
-        Row `i` without its entry `i`.
+    rows : ndarray of dtype int64
+        Rows to learn from, ascending, at least two.
+
+    held_out : ndarray of dtype int64
+        The other rows, ascending.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two rows are left to learn from.
 
     Examples
     --------
-    >>> import torch
-    >>> from skhash.deep.sampling import in_batch_lists
-    >>> in_batch_lists(torch.arange(9).reshape(3, 3))
-    tensor([[1, 2],
-            [3, 5],
-            [6, 7]])
+    >>> from skhash.deep.sampling import held_out_rows
+    >>> rows, held_out = held_out_rows(50, 0.1, seed=0)
+    >>> len(rows), len(held_out)
+    (45, 5)
     """
-    n = len(matrix)
-    # Without its first entry the flattened matrix ends each run of n + 1 on a diagonal entry.
-    return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+    n_held_out = max(1, round(fraction * n_samples))
+    if n_samples - n_held_out < 2:
+        raise ValueError(
+            f"validation_fraction={fraction} of {n_samples} training samples leaves "
+            f"{n_samples - n_held_out} to learn from; at least 2 are needed."
+        )
+    # A stream of its own: epochs are numbered from 0.
+    order = np.random.default_rng([seed, 2**32]).permutation(n_samples)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
