@@ -10,8 +10,8 @@ proportional to queries. scikit-learn averages over ties as skhash does, and the
 two values is printed. ranx takes ties in some order.
 
 Second table: counting 5,000 queries and 200,000 items of 81 labels, the size of NUS-WIDE, against
-one pass of `numpy.bitwise_xor` and `numpy.bitwise_count` over all pairs of the same packed codes, a
-query at a time, of which nothing is kept. Then the peak of memory by `tracemalloc`, the table of
+one pass of `numpy.bitwise_xor` and `numpy.bitwise_count` over all pairs of the same packed codes,
+a query at a time, of which nothing is kept. Then the peak of memory by `tracemalloc`, the table of
 counts included, in runs of their own.
 
 Lines of one thread are in seconds of the processor, which other load changes little; lines of

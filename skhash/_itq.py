@@ -27,6 +27,10 @@ class _RotatedHasher(BaseHasher):
         "random_state": ["random_state"],
     }
 
+    @staticmethod
+    def _saved_types():
+        return _Sums, _Sample
+
     def _fit(self, X, Y):
         self._start()
         self._learn(X, Y)

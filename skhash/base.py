@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skhash._persistence import SaveMixin
 from skhash.codes import hamming_distances, pack_codes, unpack_codes
 from skhash.metrics._ranking import _score_packed
 from skhash.neighbors import _check_n_neighbors, _kneighbors, _rows_per_chunk
@@ -25,7 +26,7 @@ __all__ = ["BaseHasher"]
 
 
 class BaseHasher(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    SaveMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
 ):
     """Base class of all hashers: a real-valued projection and a threshold at zero.
 

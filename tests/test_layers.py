@@ -14,8 +14,10 @@ ROOT = Path(skhash.__file__).parent
 
 # Modules of which every import of a skhash module is listed; any other, a hasher for one, may
 # import these and `base`, and nothing may import it but the package that it is in.
-DEEP = ("networks", "losses", "sampling", "_inputs", "_training", "_checkpoint")
-LEVEL_0 = {"codes", "datasets", "_anchors", "_version"} | {f"deep.{name}" for name in DEEP}
+DEEP = ("networks", "losses", "sampling", "_inputs", "_training", "_checkpoint", "_onnx")
+LEVEL_0 = {"codes", "datasets", "_anchors", "_persistence", "_version"} | {
+    f"deep.{name}" for name in DEEP
+}
 LEVEL_1 = {
     "metrics._closed_forms": set(),
     "metrics._histogram": {"codes", "metrics._closed_forms"},
@@ -33,9 +35,12 @@ PLACES = {
     "timm": lambda module: module.startswith("deep."),
     "matplotlib": lambda module: module == "metrics._plot",
     "faiss": lambda module: module == "neighbors",
+    "onnx": lambda module: module == "deep._onnx",
+    "onnxscript": lambda module: module == "deep._onnx",
+    "safetensors": lambda module: module == "_persistence",
 }
 # Optional or slow to import, so only inside the function that needs them.
-INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss"}
+INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript"}
 
 
 def read_sources():

@@ -15,12 +15,14 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms.v2 import functional as transforms
 
 from skhash.base import BaseHasher, _unchanged_on_error
 from skhash.codes import pack_codes
 from skhash.deep._checkpoint import Checkpoint, described, digest
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
+from skhash.deep._onnx import export
 from skhash.deep._training import (
     BestWeights,
     PaperSGD,
@@ -29,7 +31,7 @@ from skhash.deep._training import (
     seeded,
     warm_cosine,
 )
-from skhash.deep.losses import RankingLoss, SampledRankingLoss, get_loss
+from skhash.deep.losses import LOSSES, RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
 from skhash.deep.sampling import epoch_batches, held_out_rows
 from skhash.metrics._ranking import _score_packed
@@ -468,12 +470,19 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
 
     def _network_for(self, source):
         """Return `network`, "auto" replaced by the choice for such input."""
+        if self._input_kind == "features":
+            return self._settled_network(None)
+        return self._settled_network(
+            source.native_size if self.image_size == "auto" else source.size
+        )
+
+    def _settled_network(self, image_size):
+        """Return `network`, "auto" replaced by the choice for images of that size, or rows."""
         if self.network != "auto":
             return self.network
         if self._input_kind == "features":
             return "mlp"
-        size = source.native_size if self.image_size == "auto" else source.size
-        return "convnet" if size is not None and max(size) <= 64 else "alexnet"
+        return "convnet" if image_size is not None and max(image_size) <= 64 else "alexnet"
 
     def _before_fit(self):
         self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
@@ -898,6 +907,75 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         else:
             enabled = self.precision == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    @staticmethod
+    def _saved_types():
+        return tuple(LOSSES.values())
+
+    def _learnt(self):
+        """Return what was learnt; of the network, its tensors."""
+        learnt = super()._learnt()
+        # Solver and loss of partial_fit: as after `fit`, the next call starts new ones.
+        learnt.pop("_partial", None)
+        tensors = learnt.pop("network_").state_dict()
+        return learnt | {"_tensors": {name: tensors[name].cpu().numpy() for name in tensors}}
+
+    def _take_over(self, learnt):
+        """Set what was learnt, and rebuild the network around its tensors."""
+        tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}
+        super()._take_over(learnt)
+        self.network_ = self._rebuilt_network(tensors)
+
+    def _rebuilt_network(self, tensors):
+        """Return a network as the parameters say, with these tensors, on the CPU."""
+        features = self._input_kind == "features"
+        # The generator of torch is to be left alone by weights that are overwritten.
+        with seeded(0, torch.device("cpu")):
+            network = build_network(
+                self._settled_network(None if features else self.image_size_),
+                self.n_bits,
+                input_shape=(self.n_features_in_,) if features else (3, *self.image_size_),
+                hidden_size=self.hidden_size,
+                dropout=self.dropout,
+                taps=self.taps,
+                # Which "auto" would take from pretrained weights; those are not loaded here.
+                normalization=(tensors["mean"].squeeze(), tensors["std"].squeeze()),
+            )
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The network that the parameters ask for is not the one that was saved. {error}"
+            ) from error
+        network.requires_grad_(True).eval()
+        return network if features else network.to(memory_format=torch.channels_last)
+
+    def to_onnx(self, path):
+        """Write network, threshold and packing of bits as an ONNX model.
+
+        The model maps feature rows of shape (n_samples, n_features), float32, or images of shape
+        (n_samples, height, width, 3), uint8, of the size `image_size_` to packed codes of shape
+        (n_samples, ceil(n_bits / 8)), uint8: those of ``pack_codes(hasher.transform(X))``. It
+        computes in float32. Bits whose projection is within rounding of 0 may differ, more of them
+        where `transform` computes in bfloat16. Images of another size are to be resized as
+        `transform` does it (``torchvision.transforms.v2.functional.resize``, antialiased).
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ImportError
+            If onnx or onnxscript is missing; ``pip install scikit-hash[onnx]`` brings both.
+        """
+        check_is_fitted(self)
+        shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
+        export(self.network_, shape, path)
 
     def __getstate__(self):
         """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""

@@ -1,0 +1,319 @@
+"""Fitted hashers as files: arrays as safetensors, the rest as JSON, a checksum over both."""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["SaveMixin"]
+
+_FORMAT = 1
+# What scikit-learn keeps on an estimator that is neither a parameter nor learnt.
+_NOT_SAVED = {"_metadata_request", "_skl_callbacks", "_skl_callbacks_to_teardown"}
+
+
+class SaveMixin:
+    """`save` and `load` for an estimator whose attributes are plain values and arrays."""
+
+    def save(self, path):
+        """Write the fitted hasher, with its database, to a file that holds no code.
+
+        The file is in the safetensors format [1]_: arrays as they are; parameters and all else as
+        JSON in its header, with a checksum of both. :meth:`load` reads it and runs nothing that it
+        holds, where a pickle, also one of joblib, is a program.
+
+        Callbacks and metadata requests are not saved. Nor are parameters that are functions, or
+        objects of other packages: :meth:`load` asks for those.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write. An existing one is replaced, once the new one is whole.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        TypeError
+            If the hasher has learnt something that the file cannot hold, as those of other
+            packages may. The error names it.
+
+        See Also
+        --------
+        load : Read the file.
+
+        References
+        ----------
+        .. [1] https://huggingface.co/docs/safetensors
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from skhash import LSHHasher
+        >>> X = np.random.default_rng(0).normal(size=(20, 4))
+        >>> hasher = LSHHasher(8, random_state=0).fit(X)
+        >>> with TemporaryDirectory() as folder:
+        ...     hasher.save(Path(folder) / "lsh.safetensors")
+        ...     loaded = LSHHasher.load(Path(folder) / "lsh.safetensors")
+        >>> bool((loaded.transform(X) == hasher.transform(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        params, types = self.get_params(deep=False), self._saved_types()
+        asked = {name for name, value in params.items() if not _is_writable(value, types)}
+        state = {
+            "class": type(self).__name__,
+            "params": {name: value for name, value in params.items() if name not in asked},
+            "asked": {name: repr(params[name]) for name in sorted(asked)},
+            "learnt": self._learnt(),
+        }
+        write_state(path, state, types)
+
+    @classmethod
+    def load(cls, path, **params):
+        """Read a hasher that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        **params
+            Parameters that are to be others than those saved, such as `device`. Those that the
+            file could not hold, such as a `network` that is a function, have to be given.
+
+        Returns
+        -------
+        hasher : object
+            The fitted hasher.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+
+        ValueError
+            If the file was not written by :meth:`save`, is damaged, is of a later version of
+            skhash or of another class of hasher, or if a parameter has to be given.
+
+        See Also
+        --------
+        save : Write the file.
+        """
+        state = read_state(path, cls._saved_types())
+        if state["class"] != cls.__name__:
+            raise ValueError(
+                f"{str(path)!r} holds a {state['class']}, not a {cls.__name__}: read it with "
+                f"{state['class']}.load."
+            )
+        missing = [name for name in state["asked"] if name not in params]
+        if missing:
+            saved = ", ".join(f"{name}={state['asked'][name]}" for name in missing)
+            raise ValueError(
+                f"{str(path)!r} is of a hasher with {saved}, which a file cannot hold without "
+                f"code. Pass it to load: {cls.__name__}.load(path, {missing[0]}=...)."
+            )
+        hasher = cls(**(state["params"] | params))
+        hasher._take_over(state["learnt"])
+        return hasher
+
+    @staticmethod
+    def _saved_types():
+        """Return the classes of attributes that are written as their ``vars``."""
+        return ()
+
+    def _learnt(self):
+        """Return all attributes but the parameters, as values that a file can hold."""
+        skipped = _NOT_SAVED | self.get_params(deep=False).keys()
+        return {name: value for name, value in vars(self).items() if name not in skipped}
+
+    def _take_over(self, learnt):
+        """Set the attributes that :meth:`_learnt` of another hasher returned."""
+        vars(self).update(learnt)
+
+
+class _NotWritableError(TypeError):
+    """A value that a file without code cannot hold."""
+
+
+def _is_writable(value, types):
+    """Return whether a file can hold the value."""
+    try:
+        _encode(value, "", {}, types)
+    except _NotWritableError:
+        return False
+    return True
+
+
+def write_state(path, state, types=()):
+    """Write a dict of attributes, as a whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to write; an existing one is replaced.
+
+    state : dict
+        Values by name: None, numbers, strings, paths, dtypes, arrays of numbers or strings,
+        RandomState, instances of `types`, and lists, tuples and dicts of these.
+
+    types : tuple of type, default=()
+        Classes whose instances are written as their ``vars``.
+
+    Raises
+    ------
+    TypeError
+        If there is a value of another type. The error names it.
+    """
+    tensors = {}
+    tree = {name: _encode(value, name, tensors, types) for name, value in state.items()}
+    text = json.dumps({"format": _FORMAT, "state": tree}, allow_nan=False)
+    metadata = {"skhash": text, "sha256": _checksum(text, tensors)}
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, beside, metadata=metadata)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_state(path, types=()):
+    """Read what :func:`write_state` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    types : tuple of type, default=()
+        The classes that were given when it was written. No other class is made.
+
+    Returns
+    -------
+    state : dict
+        Values by name.
+
+    Raises
+    ------
+    ValueError
+        If the file was not written by :func:`write_state`, is damaged, or is of a later version.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} is no file that save wrote, or it is damaged: {error}."
+        ) from error
+    if "skhash" not in metadata:
+        raise ValueError(
+            f"{str(path)!r} was not written by save: it holds tensors of another kind."
+        )
+    if metadata.get("sha256") != _checksum(metadata["skhash"], tensors):
+        raise ValueError(f"{str(path)!r} is damaged: its content is not what save wrote.")
+    content = json.loads(metadata["skhash"])
+    if content["format"] > _FORMAT:
+        raise ValueError(
+            f"{str(path)!r} has format {content['format']}, of a later version of skhash; this "
+            f"one reads formats up to {_FORMAT}."
+        )
+    known = {kind.__name__: kind for kind in types}
+    return {name: _decode(node, tensors, known) for name, node in content["state"].items()}
+
+
+def _checksum(text, tensors):
+    """Return the hash of all that the file says."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _encode(value, name, tensors, types):
+    """Return a tree for JSON, and put arrays into `tensors`."""
+    # A bool is an int, and numpy's floats are floats: the plain types come by their own names.
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if type(value) in (list, tuple):
+        items = [_encode(item, f"{name}.{i}", tensors, types) for i, item in enumerate(value)]
+        return {type(value).__name__: items}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"dict": _encode_items(value, name, tensors, types)}
+    if type(value) in types:
+        return {type(value).__name__: _encode_items(vars(value), name, tensors, types)}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _encode_array(value, name, tensors)
+    if isinstance(value, np.dtype):
+        return {"dtype": value.str}
+    if isinstance(value, os.PathLike):
+        return {"path": os.fspath(value)}
+    if type(value) is np.random.RandomState:
+        return {"RandomState": _encode(value.get_state(), name, tensors, types)}
+    raise _NotWritableError(
+        f"save cannot write {name}, which is of type {type(value).__name__}. joblib.dump can."
+    )
+
+
+def _encode_items(items, name, tensors, types):
+    return {key: _encode(item, f"{name}.{key}", tensors, types) for key, item in items.items()}
+
+
+def _encode_array(value, name, tensors):
+    """Return a node that refers to a tensor, or holds strings."""
+    if value.dtype.kind in "OU" and all(type(item) is str for item in value.ravel().tolist()):
+        return {"strings": value.tolist(), "dtype": value.dtype.str}
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise _NotWritableError(
+            f"save cannot write {name}, an array of dtype {value.dtype}. joblib.dump can."
+        )
+    tensors[name] = np.array(value, order="C")
+    if isinstance(value, np.generic):
+        return {"scalar": name}
+    # Products round by the order of their operands in memory, so that codes depend on it.
+    is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
+    return {"array": name, "order": "F" if is_transposed else "C"}
+
+
+def _decode(node, tensors, known):
+    """Return the value of a tree."""
+    if not isinstance(node, dict):
+        return node
+    kind, content = next(iter(node.items()))
+    if kind in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[kind](_decode(x, tensors, known) for x in content)
+    if kind in ("dict", *known):
+        items = {key: _decode(item, tensors, known) for key, item in content.items()}
+        return items if kind == "dict" else _make(known[kind], items)
+    if kind == "RandomState":
+        random_state = np.random.RandomState()
+        random_state.set_state(_decode(content, tensors, known))
+        return random_state
+    if kind == "array":
+        return np.asarray(tensors[content], order=node["order"])
+    if kind == "scalar":
+        return tensors[content][()]
+    if kind == "strings":
+        return np.array(content, dtype=np.dtype(node["dtype"]))
+    return {"float": float, "path": Path, "dtype": np.dtype}[kind](content)
+
+
+def _make(kind, items):
+    """Return an instance with these ``vars``, whatever its `__init__` asks for."""
+    made = object.__new__(kind)
+    vars(made).update(items)
+    return made
