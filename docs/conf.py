@@ -9,6 +9,7 @@ version = release = skhash.__version__
 
 extensions = [
     "numpydoc",
+    "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -26,3 +27,9 @@ html_theme = "furo"
 html_title = f"skhash {release}"
 html_copy_source = False
 html_show_sphinx = False
+
+# Pictures of the docs: the code is shown above them, and no other formats are linked.
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 80)]

@@ -20,6 +20,7 @@ LEVEL_0 = {"codes", "datasets", "_anchors", "_persistence", "_version"} | {
 }
 LEVEL_1 = {
     "metrics._closed_forms": set(),
+    "metrics._fitted": {"codes"},
     "metrics._histogram": {"codes", "metrics._closed_forms"},
     "metrics._ranking": {"codes", "metrics._closed_forms", "metrics._histogram"},
     "neighbors": {"codes"},

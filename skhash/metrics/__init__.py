@@ -1,6 +1,12 @@
 """How good a ranking by Hamming distance is, exactly averaged over ties."""
 
 from skhash.metrics._histogram import HammingHistogram
+from skhash.metrics._plot import (
+    CodeDiagnosticsDisplay,
+    PrecisionRecallDisplay,
+    RankingCurveDisplay,
+    RetrievalDisplay,
+)
 from skhash.metrics._ranking import (
     acg_score,
     average_precision_score,
@@ -14,7 +20,11 @@ from skhash.metrics._ranking import (
 from skhash.metrics._scorer import get_scorer, get_scorer_names, make_retrieval_scorer
 
 __all__ = [
+    "CodeDiagnosticsDisplay",
     "HammingHistogram",
+    "PrecisionRecallDisplay",
+    "RankingCurveDisplay",
+    "RetrievalDisplay",
     "acg_score",
     "average_precision_score",
     "bootstrap_interval",

@@ -4,14 +4,13 @@ import re
 from numbers import Integral
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import check_is_fitted
 
 from skhash import base
 from skhash.codes import pack_codes
 from skhash.metrics._closed_forms import METRICS, OPTIONS
+from skhash.metrics._fitted import as_in_database, fitted_hasher
 from skhash.metrics._histogram import _POLICIES, check_one_cut, check_several
 from skhash.metrics._ranking import _mean, _score_packed
 
@@ -221,8 +220,8 @@ class _RetrievalScorer:
         score : float
             Mean of the metric over the queries.
         """
-        hasher, leave_one_out = _fitted_hasher(estimator), self._protocol == "leave_one_out"
-        encode = _own_labels if leave_one_out else _as_in_database(hasher)
+        hasher, leave_one_out = fitted_hasher(estimator), self._protocol == "leave_one_out"
+        encode = _own_labels if leave_one_out else as_in_database(hasher)
         if Y is None:
             raise ValueError(f"{self!r} needs the label sets of the queries: pass Y beside X.")
         codes, labels = estimator.transform(X), encode(Y)
@@ -253,35 +252,6 @@ class _RetrievalScorer:
     def _accept_sample_weight(self):
         # Grid search with several scorers asks each of them when `fit` is given weights.
         return False
-
-
-def _fitted_hasher(estimator):
-    """Return the hasher at the end of `estimator`, fitted, or raise."""
-    hasher = estimator
-    while isinstance(hasher, Pipeline):
-        hasher = hasher.steps[-1][1]
-    if not hasattr(hasher, "_encode_labels"):
-        raise TypeError(
-            "A retrieval scorer takes a hasher of skhash or a Pipeline that ends in one, "
-            f"got {estimator!r}."
-        )
-    check_is_fitted(hasher, "database_codes_")
-    return hasher
-
-
-def _as_in_database(hasher):
-    """Return what encodes label sets as those of the hasher's database are, or raise."""
-    if not len(hasher.database_codes_):
-        raise ValueError(
-            f"The database of this {type(hasher).__name__} is empty, as partial_fit leaves it: "
-            "call set_database(X, Y)."
-        )
-    if hasher.database_labels_ is None:
-        raise ValueError(
-            f"Scoring needs label sets in the database, and {type(hasher).__name__} was fit "
-            "without: fit with Y or call set_database(X, Y)."
-        )
-    return hasher._encode_labels
 
 
 def _own_labels(Y):
