@@ -19,7 +19,7 @@ import time
 import warnings
 from collections import defaultdict
 from functools import partial
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -285,9 +285,11 @@ def plot(summary, title, file):
     for (method, n_bits), cells in summary.items():
         lines[method].append((n_bits, *cells["NDCG@100"]))
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for (method, points), marker in zip(lines.items(), "x.+svoD^P*", strict=False):
+    # Of more than 20 lines, the first ones look like the last.
+    looks = cycle(product("x.+svoD^P*", ("-", ":")))
+    for (method, points), (marker, style) in zip(lines.items(), looks, strict=False):
         bits, scores, spread = zip(*sorted(points), strict=True)
-        axes.errorbar(bits, scores, spread, marker=marker, capsize=3, label=method)
+        axes.errorbar(bits, scores, spread, marker=marker, ls=style, capsize=3, label=method)
     axes.set(xlabel="bits", ylabel="NDCG@100, exact under ties", title=title, ylim=(0, None))
     axes.set_xticks(sorted({n_bits for _, n_bits in summary}))
     axes.grid(alpha=0.3)
