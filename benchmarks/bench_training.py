@@ -5,12 +5,19 @@
 The bare epoch is the shortest loop over a tensor that trains the same network with the same
 loss, batch size, optimiser and precision; the bare forward pass runs the network over batches
 under ``torch.inference_mode``. Both sides are timed in turns in one process and the median of the
-ratios of neighbouring runs is printed, with the smallest and the largest. Run it on an idle
-machine.
+ratios of neighbouring runs is printed, with the smallest and the largest.
+
+Then the peak of memory of one epoch of each side, in a process of its own: of the process (on
+Linux), or on a GPU of what torch allocates there. And what value and gradient of the ranking loss
+cost for one list of 100,000 items, beside the forward pass of a batch of 128 images. Run it on an
+idle machine.
 """
 
 import argparse
+import multiprocessing
+import re
 import time
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -103,6 +110,48 @@ def ratios(candidate, reference, n_repeats, synchronize):
     return values
 
 
+def ready(hasher, X, Y):
+    """Make the network, and return the input of the bare loop and what waits for the device."""
+    hasher.set_params(max_epochs=0, random_state=0).fit(X[:256], Y[:256])
+    hasher.max_epochs = 1
+    device = hasher.network_.mean.device
+    inputs = torch.from_numpy(X).to(device)
+    inputs = inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs
+    return inputs, torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+
+def peak_memory(case, side):
+    """Return the peak of memory of one epoch, in MiB."""
+    ((_, hasher, X, Y),) = cases([case])
+    inputs, _ = ready(hasher, X, Y)
+    hasher_epoch(hasher, X, Y) if side == "skhash" else bare_epoch(hasher, inputs, Y)
+    if inputs.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Of this program alone, where `getrusage` also counts what its parent had when it started it.
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
+
+
+def compare_memory(name, case):
+    """Print the peaks of both sides."""
+    # A new process for each: a peak never falls.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        ours, bare = pool.starmap(peak_memory, [(case, "skhash"), (case, "bare")], chunksize=1)
+    print(f"{name:<28}{'peak':<11}{ours:>6.0f} MiB{bare:>6.0f} MiB{ours / bare:>8.3f}")
+
+
+def compare_long_list(hasher, inputs, n_repeats, synchronize):
+    """Print the cost of one long list beside that of the forward pass of a batch."""
+    distances = (48 * torch.rand(1, 100_000, device=inputs.device)).requires_grad_()
+    relevance = torch.randint(0, 5, (1, 100_000), device=inputs.device)
+    values = ratios(
+        lambda: ranking_loss(distances, relevance, margin=3.75).sum().backward(),
+        lambda: bare_forward(hasher, inputs[:128]),
+        n_repeats,
+        synchronize,
+    )
+    report("list of 100,000 items", "loss", values)
+
+
 def report(name, what, values):
     """Print one line of the table."""
     quotients, ours, bare = zip(*values, strict=True)
@@ -120,14 +169,9 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     print(f"{'network':<28}{'':<11}{'skhash':>10}{'bare':>10}{'ratio':>8}  (range)")
-    for name, hasher, X, Y in cases(args.cases):
-        hasher.set_params(max_epochs=0, random_state=0).fit(X[:256], Y[:256])
-        hasher.max_epochs = 1
-        device = hasher.network_.mean.device
-        synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-        inputs = torch.from_numpy(X).to(device)
-        if inputs.ndim == 4:
-            inputs = inputs.permute(0, 3, 1, 2)
+    for case in args.cases:
+        ((name, hasher, X, Y),) = cases([case])
+        inputs, synchronize = ready(hasher, X, Y)
         epochs = ratios(
             lambda: hasher_epoch(hasher, X, Y),  # noqa: B023
             lambda: bare_epoch(hasher, inputs, Y),  # noqa: B023
@@ -135,6 +179,7 @@ def main():
             synchronize,
         )
         report(name, "epoch", epochs)
+        compare_memory(name, case)
         forwards = ratios(
             lambda: hasher.transform(X),  # noqa: B023
             lambda: bare_forward(hasher, inputs),  # noqa: B023
@@ -142,6 +187,8 @@ def main():
             synchronize,
         )
         report(name, "transform", forwards)
+        if case == "efficientnet":
+            compare_long_list(hasher, inputs, args.repeats, synchronize)
 
 
 if __name__ == "__main__":

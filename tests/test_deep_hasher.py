@@ -28,8 +28,6 @@ from skhash.deep.losses import (
     ranking_loss,
 )
 
-HAS_CUDA = torch.cuda.is_available()
-
 
 def make_rows(n=60, n_features=6, seed=0):
     """Rows and label sets of three labels; a label is the sign of a feature."""
@@ -843,7 +841,7 @@ def test_error_on_parameters(params, expected):
     check_error(ValueError, expected, *make_images(), **params)
 
 
-@pytest.mark.skipif(HAS_CUDA, reason="CUDA is there")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_error_on_cuda_that_is_absent(device):
     match = f"device='{device}' was asked for, but torch finds no such device"
@@ -919,36 +917,3 @@ def test_error_on_training_that_diverges(make, n_epochs):
         max_epochs=n_epochs,
         batch_size=60,
     )
-
-
-@pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
-class TestCUDA:
-    @all_kinds
-    @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-    def test_fit_and_transform(self, make, device):
-        X, Y = make()
-        hasher = make_hasher(device=device, head_epochs=1).fit(X, Y)
-        assert hasher.network_.mean.is_cuda
-        assert hasher.transform(X).shape == (60, 8)
-        assert_array_equal(hasher.transform(X), hasher.project(X) >= 0)
-
-    @all_kinds
-    def test_same_seed_same_codes(self, make):
-        X, Y = make()
-        first, second = (make_hasher(device="cuda").fit(X, Y) for _ in range(2))
-        assert_array_equal(first.database_codes_, second.database_codes_)
-
-    @all_kinds
-    def test_pickle_loads_on_the_cpu(self, make):
-        X, Y = make()
-        hasher = make_hasher(device="cuda", precision="float32").fit(X, Y)
-        copied = pickle.loads(pickle.dumps(hasher))
-        assert copied.network_.mean.device.type == "cpu"
-        assert hasher.network_.mean.is_cuda
-        copied.set_params(device="cpu")
-        np.testing.assert_allclose(copied.project(X), hasher.project(X), rtol=0.02, atol=0.02)
-
-    def test_generators_are_left_alone(self):
-        before = global_states(), torch.cuda.get_rng_state().tolist()
-        make_hasher(device="cuda").fit(*make_images())
-        assert (global_states(), torch.cuda.get_rng_state().tolist()) == before

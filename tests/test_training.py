@@ -12,7 +12,6 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from test_deep_hasher import (
-    HAS_CUDA,
     Balance,
     all_kinds,
     check_error,
@@ -459,22 +458,3 @@ def test_callbacks_within_a_search():
     )
     search.fit(X, Y)
     assert callback.events.count("setup") == callback.events.count("teardown") == 5
-
-
-@pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
-class TestCUDA:
-    @all_kinds
-    def test_parts_survive_pickling(self, make):
-        X, Y = make()
-        hasher = make_hasher(device="cuda", loss="hyp2").partial_fit(X, Y)
-        copied = pickle.loads(pickle.dumps(hasher))
-        assert copied.network_.mean.device.type == "cpu"
-        for other in (hasher, copied):
-            other.partial_fit(X, Y)
-        assert_array_equal(copied.project(X), hasher.project(X))
-
-    @all_kinds
-    def test_compiled_training(self, make):
-        X, Y = make()
-        hasher = make_hasher(device="cuda", compile=True).fit(X, Y)
-        assert np.isfinite(hasher.loss_curve_).all()

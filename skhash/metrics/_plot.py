@@ -52,7 +52,7 @@ class _CurveDisplay:
             Where to draw; None makes a new figure.
 
         **kwargs
-            As :meth:`from_codes` takes them.
+            Passed on to matplotlib's `plot`.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class _CurveDisplay:
             Where to draw; None makes a new figure.
 
         **kwargs
-            What else this display takes, and what is passed on to its `plot`.
+            Passed on to matplotlib's `plot`.
 
         Returns
         -------
@@ -132,17 +132,7 @@ class _CurveDisplay:
 class RankingCurveDisplay(_CurveDisplay):
     """A metric of the ranking against the number of ranks that it looks at.
 
-    :meth:`from_estimator` and :meth:`from_codes` make it. Both take, beside what they name,
-
-    * `metric` ("acg", "average_precision", "ndcg", "precision", "recall", "reciprocal_rank" or
-      "weighted_average_precision"; default "ndcg"),
-    * `k`, an array-like of numbers of ranks (default: up to 50 from 1 to the size of the database,
-      in about equal ratios),
-    * `ties` ("mean", "best" or "worst", default "mean"),
-    * `confidence_level`, a float between 0 and 1 for a band by the bootstrap over queries
-      (:func:`bootstrap_interval`; default None: no band),
-
-    and pass other keywords on to :meth:`plot`.
+    :meth:`from_estimator` and :meth:`from_codes` make it.
 
     Parameters
     ----------
@@ -201,6 +191,151 @@ class RankingCurveDisplay(_CurveDisplay):
         self.metric, self.name = metric, name
 
     @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        Y,
+        *,
+        metric="ndcg",
+        k=None,
+        ties="mean",
+        confidence_level=None,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw for the queries `X` over the database of a fitted hasher.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted hasher, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+        X : array-like of shape (n_queries, ...)
+            Queries, as the estimator's `transform` takes them.
+
+        Y : {array-like, sparse matrix} of shape (n_queries, n_labels) or (n_queries,)
+            Their label sets, in any form that the hasher's `fit` accepts.
+
+        metric : {"acg", "average_precision", "ndcg", "precision", "recall", "reciprocal_rank", \
+                "weighted_average_precision"}, default="ndcg"
+            The metric.
+
+        k : array-like of shape (n_cuts,), default=None
+            Numbers of ranks; None is up to 50 from 1 to the size of the database, in about equal
+            ratios.
+
+        ties : {"mean", "best", "worst"}, default="mean"
+            Order of the items at equal distance.
+
+        confidence_level : float, default=None
+            Probability of a band by the bootstrap over queries, see :func:`bootstrap_interval`;
+            None draws none.
+
+        name : str, default=None
+            Name in the legend; None is the class of the estimator.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        **kwargs
+            Passed on to matplotlib's `plot`.
+
+        Returns
+        -------
+        display : RankingCurveDisplay
+            The display, drawn.
+        """
+        return super().from_estimator(
+            estimator,
+            X,
+            Y,
+            metric=metric,
+            k=k,
+            ties=ties,
+            confidence_level=confidence_level,
+            name=name,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_codes(
+        cls,
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        *,
+        metric="ndcg",
+        k=None,
+        ties="mean",
+        confidence_level=None,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw for codes and label sets.
+
+        Parameters
+        ----------
+        query_codes : array-like of shape (n_queries, n_bits)
+            Codes of the queries, 0 or 1.
+
+        query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels)
+            Label indicators of the queries.
+
+        database_codes : array-like of shape (n_database, n_bits)
+            Codes of the items to rank.
+
+        database_labels : {array-like, sparse matrix} of shape (n_database, n_labels)
+            Label indicators of the items to rank.
+
+        metric : {"acg", "average_precision", "ndcg", "precision", "recall", "reciprocal_rank", \
+                "weighted_average_precision"}, default="ndcg"
+            The metric.
+
+        k : array-like of shape (n_cuts,), default=None
+            Numbers of ranks; None is up to 50 from 1 to the size of the database, in about equal
+            ratios.
+
+        ties : {"mean", "best", "worst"}, default="mean"
+            Order of the items at equal distance.
+
+        confidence_level : float, default=None
+            Probability of a band by the bootstrap over queries, see :func:`bootstrap_interval`;
+            None draws none.
+
+        name : str, default=None
+            Name in the legend.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        **kwargs
+            Passed on to matplotlib's `plot`.
+
+        Returns
+        -------
+        display : RankingCurveDisplay
+            The display, drawn.
+        """
+        return super().from_codes(
+            query_codes,
+            query_labels,
+            database_codes,
+            database_labels,
+            metric=metric,
+            k=k,
+            ties=ties,
+            confidence_level=confidence_level,
+            name=name,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
     @validate_params(
         {
             "metric": [StrOptions(set(METRICS))],
@@ -216,10 +351,10 @@ class RankingCurveDisplay(_CurveDisplay):
         *,
         name,
         ax,
-        metric="ndcg",
-        k=None,
-        ties="mean",
-        confidence_level=None,
+        metric,
+        k,
+        ties,
+        confidence_level,
         **kwargs,
     ):
         if k is None:
