@@ -330,6 +330,21 @@ def test_duplicated_database(case, ties):
         assert_allclose(values, expected, **close)
 
 
+@all_cases
+@all_ties
+@pytest.mark.parametrize("cut", [{"k": [1, 5, 100]}, {"radius": [0, 2]}], ids=["k", "radius"])
+def test_merged_parts(case, ties, cut):
+    metric, options, _ = CASES[case]
+    query_codes, query_labels, *database = problem = make_problem(3)
+    parts = [
+        count((query_codes, query_labels, *(side[rows] for side in database)))
+        for rows in (slice(0, 4), slice(4, 5), slice(5, None))
+    ]
+    value_of = lambda histogram: getattr(histogram, metric)(**cut, ties=ties, **options)  # noqa: E731
+    assert_array_equal(value_of(sum(parts)), value_of(count(problem)))
+    assert np.any(abs(value_of(parts[0]) - value_of(count(problem))) > 1e-3)
+
+
 # The object.
 
 
@@ -516,7 +531,7 @@ def test_errors_of_options(metric, options, message):
             ALL_METRICS[metric](*problem, **options)
 
 
-def test_errors_of_gain_and_convention():
+def test_errors_of_other_parameters():
     histogram = count(make_problem())
     with pytest.raises(ValueError, match=r"'gain' parameter of .* must be a str among"):
         histogram.ndcg(gain="squared")
@@ -528,6 +543,9 @@ def test_errors_of_gain_and_convention():
         count(make_problem(), n_jobs=1.5)
     with pytest.raises(ValueError, match="'working_memory' parameter of"):
         count(make_problem(), working_memory=-1)
+    for n_bits in (0, 4.0):
+        with pytest.raises(ValueError, match=r"'n_bits' parameter of .*from_packed must be"):
+            HammingHistogram.from_packed(*pack_problem(make_problem()), n_bits=n_bits)
 
 
 # Confidence intervals.

@@ -592,6 +592,13 @@ def test_histogram_errors():
         hamming_histogram(*packed[:3], packed[3][:-1], n_bits=12)
     with pytest.raises(ValueError, match="database_codes must be a 2D uint8 array"):
         hamming_histogram(*packed[:2], packed[2].astype(int), packed[3], n_bits=12)
+    for index, name in [(0, "query_codes"), (2, "database_codes")]:
+        dirty = [array.copy() for array in packed]
+        dirty[index][-1, -1] |= 8
+        with pytest.raises(
+            ValueError, match=rf"{name} must be padded with zeros beyond n_bits=12"
+        ):
+            hamming_histogram(*dirty, n_bits=12)
 
 
 def test_public_names_are_sorted_and_documented():

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes
 
-__all__ = ["as_in_database", "fitted_hasher", "packed_problem"]
+__all__ = ["as_in_database", "fitted_hasher", "packed_problem", "packed_queries"]
 
 
 def fitted_hasher(estimator):
@@ -36,6 +36,15 @@ def as_in_database(hasher):
             "without: fit with Y or call set_database(X, Y)."
         )
     return hasher._encode_labels
+
+
+def packed_queries(estimator, X, Y, encode, asker):
+    """Return ``(packed codes, packed labels), n_bits`` of the queries that `asker` is given."""
+    if Y is None:
+        raise ValueError(f"{asker} needs the label sets of the queries: pass Y beside X.")
+    codes, labels = estimator.transform(X), encode(Y)
+    check_consistent_length(codes, labels)
+    return (pack_codes(codes), pack_codes(labels)), codes.shape[1]
 
 
 def packed_problem(estimator, X, Y):
@@ -69,10 +78,5 @@ def packed_problem(estimator, X, Y):
         If the database is empty or has no label sets, or `Y` is missing.
     """
     hasher = fitted_hasher(estimator)
-    encode = as_in_database(hasher)
-    if Y is None:
-        raise ValueError("A display needs the label sets of the queries: pass Y beside X.")
-    codes, labels = estimator.transform(X), encode(Y)
-    check_consistent_length(codes, labels)
-    queries = pack_codes(codes), pack_codes(labels)
-    return (*queries, hasher.database_codes_, hasher.database_labels_), codes.shape[1]
+    queries, n_bits = packed_queries(estimator, X, Y, as_in_database(hasher), "A display")
+    return (*queries, hasher.database_codes_, hasher.database_labels_), n_bits

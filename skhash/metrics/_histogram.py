@@ -207,6 +207,10 @@ class HammingHistogram:
         )
 
     @classmethod
+    @validate_params(
+        {"n_bits": [Interval(Integral, 1, None, closed="left")], **_RESOURCES},
+        prefer_skip_nested_validation=True,
+    )
     def from_packed(
         cls,
         query_codes,
@@ -251,8 +255,8 @@ class HammingHistogram:
         Raises
         ------
         ValueError
-            If codes or labels are not two-dimensional uint8, differ in length, or the bytes per
-            row of queries, database and `n_bits` do not agree.
+            If codes or labels are not two-dimensional uint8, differ in length, the bytes per row
+            of queries, database and `n_bits` do not agree, or codes are not padded with zeros.
         """
         return cls(
             hamming_histogram(
@@ -776,8 +780,8 @@ def hamming_histogram(
     Raises
     ------
     ValueError
-        If codes or labels are not two-dimensional uint8, differ in length, or the bytes per
-        row of queries, database and `n_bits` do not agree.
+        If codes or labels are not two-dimensional uint8, differ in length, the bytes per row
+        of queries, database and `n_bits` do not agree, or codes are not padded with zeros.
 
     Examples
     --------
@@ -794,6 +798,8 @@ def hamming_histogram(
     queries = _check_packed_side(query_codes, query_labels, "query")
     database = _check_packed_side(database_codes, database_labels, "database")
     _check_bytes(queries, database, n_bits)
+    _check_padding(queries[0], "query_codes", n_bits)
+    _check_padding(database[0], "database_codes", n_bits)
     n_levels = _max_relevance(queries[1]) + 1
     H = np.zeros((len(queries[0]), n_bits + 1, n_levels), dtype=np.int64)
     # Labels that no query has do not matter.
@@ -882,6 +888,15 @@ def _check_bytes(queries, database, n_bits):
         raise ValueError(
             f"Codes of n_bits={n_bits} take {-(-n_bits // 8)} bytes each, "
             f"got packed codes of shape {queries[0].shape}."
+        )
+
+
+def _check_padding(codes, name, n_bits):
+    """Raise if bits beyond `n_bits` are set: they would count as distance."""
+    if (codes[:, -1:] & (0xFF >> (n_bits - 1) % 8 + 1)).any():
+        raise ValueError(
+            f"{name} must be padded with zeros beyond n_bits={n_bits}, as pack_codes does, "
+            "got other bits set there."
         )
 
 

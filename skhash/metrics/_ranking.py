@@ -405,7 +405,7 @@ def weighted_average_precision_score(
         number of relevant items *among the ranks looked at*, be they few; a query that has none
         there scores 0 and counts in the mean. This is what the script `evaluate_nuswide.py` of
         the authors [3]_ computes, but that it leaves the order of ties to a sort, where
-        `ties` is exact, and drops queries without labels: ``empty="nan"`` does.
+        `ties` is exact, and drops queries without labels, as ``empty="nan"`` does.
 
     Returns
     -------

@@ -4,13 +4,11 @@ import re
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from skhash import base
-from skhash.codes import pack_codes
 from skhash.metrics._closed_forms import METRICS, OPTIONS
-from skhash.metrics._fitted import as_in_database, fitted_hasher
+from skhash.metrics._fitted import as_in_database, fitted_hasher, packed_queries
 from skhash.metrics._histogram import _POLICIES, check_one_cut, check_several
 from skhash.metrics._ranking import _mean, _score_packed
 
@@ -222,19 +220,15 @@ class _RetrievalScorer:
         """
         hasher, leave_one_out = fitted_hasher(estimator), self._protocol == "leave_one_out"
         encode = _own_labels if leave_one_out else as_in_database(hasher)
-        if Y is None:
-            raise ValueError(f"{self!r} needs the label sets of the queries: pass Y beside X.")
-        codes, labels = estimator.transform(X), encode(Y)
-        check_consistent_length(codes, labels)
-        queries = pack_codes(codes), pack_codes(labels)
+        queries, n_bits = packed_queries(estimator, X, Y, encode, repr(self))
         if leave_one_out:
-            check_several(codes)
+            check_several(queries[0])
         database = queries if leave_one_out else (hasher.database_codes_, hasher.database_labels_)
         values = _score_packed(
             self._metric,
             *queries,
             *database,
-            n_bits=codes.shape[1],
+            n_bits=n_bits,
             leave_one_out=leave_one_out,
             **self._options,
         )
