@@ -85,8 +85,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         Units of each of the two fully connected layers: 4096 for "alexnet", 512 for "convnet",
         else 1024.
 
-    dropout : float, default=0.5
-        Probability of dropout at the fully connected layers.
+    dropout : float, default=0.0
+        Probability of dropout at the fully connected layers; 0.5 in the paper.
 
     taps : {"both", "fca", "fcb"}, default="both"
         Which of the two fully connected layers the hash layer reads.
@@ -313,7 +313,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         network="auto",
         weights=None,
         hidden_size="auto",
-        dropout=0.5,
+        dropout=0.0,
         taps="both",
         image_size="auto",
         normalization="auto",

@@ -146,7 +146,7 @@ def build_network(
     input_shape,
     weights=None,
     hidden_size="auto",
-    dropout=0.5,
+    dropout=0.0,
     taps="both",
     normalization="auto",
 ):
@@ -171,7 +171,7 @@ def build_network(
         Units of FCa and FCb; "auto" is 4096 for "alexnet", 512 for "convnet", else
         1024.
 
-    dropout : float, default=0.5
+    dropout : float, default=0.0
         Dropout of the head.
 
     taps : {"both", "fca", "fcb"}, default="both"
