@@ -290,8 +290,8 @@ def plot(summary, title, file):
         lines[method].append((n_bits, *cells["NDCG@100"]))
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     # Of more than 20 lines, the first ones look like the last.
-    looks = cycle(product("x.+svoD^P*", ("-", ":")))
-    for (method, points), (marker, style) in zip(lines.items(), looks, strict=False):
+    looks = cycle(product(("-", ":"), "x.+svoD^P*"))
+    for (method, points), (style, marker) in zip(lines.items(), looks, strict=False):
         bits, scores, spread = zip(*sorted(points), strict=True)
         axes.errorbar(bits, scores, spread, marker=marker, ls=style, capsize=3, label=method)
     axes.set(xlabel="bits", ylabel="NDCG@100, exact under ties", title=title, ylim=(0, None))
