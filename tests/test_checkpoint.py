@@ -107,6 +107,10 @@ def test_parameters_are_described_alike_in_any_process():
     assert described(functools.partial(tiny_backbone, 3)) != described(
         functools.partial(plain_backbone, 3)
     )
+    # Functions and objects without a text of their own are shown with an address.
+    partial = functools.partial(tiny_backbone, [object()], layer=make_rows)
+    assert "0x" in repr(partial)
+    assert "0x" not in described(partial)
     assert described(object()) == described(object())
     assert described(Path("a/b")) == described("a/b")
     assert described(np.float64(0.5)) == described(0.5)
@@ -212,6 +216,25 @@ def test_error_on_a_damaged_checkpoint(tmp_path):
     path = tmp_path / "training.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
     check_error(ValueError, r"training\.ckpt' is damaged", X, Y, checkpoint_dir=tmp_path)
+
+
+def test_error_on_a_checkpoint_of_a_function_of_the_same_name(tmp_path):
+    X, Y = make_rows()
+
+    def make_backbone(n):
+        return lambda: torch.nn.Linear(X.shape[1], n)
+
+    make_hasher(checkpoint_dir=tmp_path, network=make_backbone(5)).fit(X, Y)
+    match = r"training\.ckpt' is of another training: its network does not fit"
+    check_error(ValueError, match, X, Y, checkpoint_dir=tmp_path, network=make_backbone(6))
+
+
+def test_error_on_a_file_in_place_of_the_directory(tmp_path, monkeypatch):
+    # Before the first step, not after the first epoch.
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("a step was taken"))
+    path = tmp_path / "file"
+    path.touch()
+    check_error(FileExistsError, "file", *make_rows(), checkpoint_dir=path)
 
 
 def test_error_on_training_that_cannot_be_taken_up(tmp_path):

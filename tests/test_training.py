@@ -24,7 +24,7 @@ from test_deep_hasher import (
     tiny_backbone,
 )
 
-from skhash.deep._training import BestWeights, halfway_tenth, warm_cosine
+from skhash.deep._training import BestWeights, halfway_tenth, seeded, warm_cosine
 from skhash.deep.losses import RankingLoss
 from skhash.deep.sampling import epoch_batches, held_out_rows
 from skhash.metrics import make_retrieval_scorer, ndcg_score
@@ -37,6 +37,20 @@ def state_of(hasher):
 def assert_same_state(one, other):
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+# The generators.
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)])
+def test_the_generator_is_that_of_the_device(name, index, monkeypatch):
+    others = [torch.Generator(), torch.Generator()]
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "default_generators", others)
+    with seeded(0, torch.device(name)) as generators:
+        assert generators[0] is torch.default_generator
+        assert generators[1:] == [others[index]]
 
 
 # The history.
@@ -255,6 +269,26 @@ def test_solver_goes_on_from_part_to_part():
     assert not np.array_equal(
         hasher.partial_fit(X, Y).project(X), forgetful.partial_fit(X, Y).project(X)
     )
+
+
+@pytest.mark.parametrize("names", [("adamw", "sgd"), ("sgd", "adamw")], ids="-".join)
+def test_another_solver_starts_without_the_steps_of_the_last(names):
+    X, Y = make_rows()
+    hasher = make_hasher(optimizer=names[0]).partial_fit(X, Y)
+    forgetful = copy.deepcopy(hasher)
+    forgetful._partial["solver"] = {}
+    for other in (hasher, forgetful):
+        other.set_params(optimizer=names[1]).partial_fit(X, Y)
+    assert_same_state(state_of(hasher), state_of(forgetful))
+
+
+def test_error_on_another_n_bits_in_a_part():
+    X, Y = make_rows()
+    hasher = make_hasher().partial_fit(X, Y)
+    before = state_of(hasher)
+    with pytest.raises(ValueError, match="goes on with a network of n_bits=8, got n_bits=9"):
+        hasher.set_params(n_bits=9).partial_fit(X, Y)
+    assert_same_state(state_of(hasher), before)
 
 
 def test_parts_after_fit_go_on_and_fit_starts_afresh():

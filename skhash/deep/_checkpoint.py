@@ -27,7 +27,7 @@ class Checkpoint:
     Parameters
     ----------
     directory : str or path-like
-        Made when first needed.
+        Made where it is missing; by `load` too, so that an error comes before the training.
 
     identity : dict of str to str
         What the training is of, by name: parameters, data, versions.
@@ -41,12 +41,14 @@ class Checkpoint:
         """Replace the file by one with this state, of tensors, numbers, strings and containers."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        payload = buffer.getvalue()
+        # A view: the state is held in memory once, not three times.
+        payload = buffer.getbuffer()
         header = {"identity": self.identity, "sha256": _checksum(self.identity, payload)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".tmp")
         with beside.open("wb") as file:
-            file.write(json.dumps(header).encode() + b"\n" + payload)
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(payload)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.path)
@@ -59,7 +61,11 @@ class Checkpoint:
         ------
         ValueError
             If the file is damaged, or is of another training.
+
+        OSError
+            If there is no such directory and none can be made.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             return None
         line, _, payload = self.path.read_bytes().partition(b"\n")
@@ -109,7 +115,8 @@ def _flush_directory(folder):
 def described(value):
     """Return a text for a parameter that is the same in another process."""
     if isinstance(value, functools.partial):
-        return f"partial({described(value.func)}, {value.args}, {value.keywords})"
+        parts = [value.func, *value.args, *value.keywords, *value.keywords.values()]
+        return f"partial({', '.join(map(described, parts))})"
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, os.PathLike):

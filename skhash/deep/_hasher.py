@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms.v2 import functional as transforms
 
+from skhash._version import __version__
 from skhash.base import BaseHasher, _unchanged_on_error
 from skhash.codes import pack_codes
 from skhash.deep._checkpoint import Checkpoint, described, digest
@@ -149,8 +150,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
 
     backbone_learning_rate : float or "auto", default="auto"
         Peak rate for the backbone; with "sgd" for FCa and FCb too. "auto" is `learning_rate`, and
-        a tenth of it with "sgd". With "adamw" and `head_epochs`, the already trained head takes
-        it while all of the network is trained.
+        a tenth of it with "sgd". With "adamw" and `head_epochs`, the already trained head, and
+        what the loss learns, take it while all of the network is trained.
 
     weight_decay : float, default=5e-4
         Weight decay.
@@ -186,8 +187,10 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         Directory in which `fit` keeps a checkpoint, the state of the training after each epoch.
         Killed at any moment and started again, with the same parameters and data, it gives the
         codes of an undisturbed training, on the same machine bit for bit. A checkpoint of another
-        training, or a damaged one, is an error. It stays after the end, so that `fit` called
-        again returns at once; a directory is for one training. Needs an int as `random_state`.
+        training, or a damaged one, is an error; trainings are told apart by parameters (functions
+        by their names), versions, label sets and 256 of the samples. It stays after the end, so
+        that `fit` called again has no epoch left to train; a directory is for one training. Needs
+        an int as `random_state`.
 
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
@@ -544,6 +547,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
         identity["X"], identity["Y"] = digest(run.X, run.Y)
         identity |= {"device": run.device.type, "the version of torch": torch.__version__}
+        identity["the version of skhash"] = __version__
         return Checkpoint(self.checkpoint_dir, identity)
 
     def _draw_seed(self):
@@ -563,9 +567,10 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`,
         `checkpoint_dir` and callbacks are for `fit` alone, and so is `max_epochs`, except that
         losses which change on the way take it for the number of calls after which they no longer
-        do. What the loss counts, such as frequencies of labels, it counts in the first part. The
-        database is left empty, for the codes of earlier parts have changed: call `set_database`
-        after the last.
+        do. The loss is that of the first call, and what it counts, such as frequencies of labels,
+        it counts in the first part; rates and solver may be set between calls. The database is
+        left empty, for the codes of earlier parts have changed: call `set_database` after the
+        last.
 
         If `partial_fit` raises, the hasher is left as it was.
 
@@ -591,7 +596,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         ------
         ValueError
             If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing or holds other
-            labels than in the first call, or training diverges.
+            labels than in the first call, `n_bits` was set to another number since, or training
+            diverges.
         """
         with _unchanged_on_error(self):
             self._fit_part(X, Y, classes, first=not hasattr(self, "network_"))
@@ -600,9 +606,11 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
     def _learn_part(self, X, Y, first):
         """Train one epoch; solver and loss go on from the last call, if there was one."""
         _check_minimum(len(X), 2, self)
+        if not first:
+            self._check_n_bits()
         # Copies: an error is to leave what the last call left.
         state = copy.deepcopy(getattr(self, "_partial", None))
-        state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None, "solver": {}}
+        state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None}
         run = _Run(X, Y, _resolve_device(self.device), state["seed"], np.arange(len(X)))
         with seeded([run.seed, state["n_calls"]], run.device):
             if first:
@@ -614,10 +622,22 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
             run.loss = state["loss"]
             if run.loss is None:
                 run.loss = self._start_loss(Y, run.device)
-            state["solver"] = self._train_part(run, state["n_calls"], state["solver"])
+            # What one solver keeps of its steps means nothing to another.
+            solver = state.get("solver", {}) if state.get("optimizer") == self.optimizer else {}
+            solver = self._train_part(run, state["n_calls"], solver)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
-        self._partial = state | {"n_calls": state["n_calls"] + 1, "loss": run.loss}
+        state |= {"n_calls": state["n_calls"] + 1, "loss": run.loss}
+        self._partial = state | {"optimizer": self.optimizer, "solver": solver}
+
+    def _check_n_bits(self):
+        """Raise if the network gives codes of another length than the parameters say."""
+        n_bits = self.network_.head.hash.out_features
+        if n_bits != self.n_bits:
+            raise ValueError(
+                f"partial_fit goes on with a network of n_bits={n_bits}, got n_bits="
+                f"{self.n_bits}; fit, or a clone of the hasher, would start afresh."
+            )
 
     def _train_part(self, run, n_calls, state):
         """Train one epoch, with a solver in this state, and return its state."""
@@ -757,8 +777,15 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         state = run.resumed
         if state is None or state["stage"] != stage.offset:
             return stage.offset
+        run.resumed = None
         for name, part in parts.items():
-            part.load_state_dict(state[name])
+            try:
+                part.load_state_dict(state[name])
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"The checkpoint {str(run.checkpoint.path)!r} is of another training: its "
+                    f"{name} does not fit. Set checkpoint_dir to another directory. {error}"
+                ) from error
         for generator, its_state in zip(run.generators, state["generators"], strict=True):
             generator.set_state(its_state)
         self.history_ = state["history"]

@@ -56,13 +56,18 @@ def _whole_seed(seed):
     return seed
 
 
+def _cuda_index(device):
+    """Return the number of a GPU; without one, "cuda" is the current one."""
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
 @contextmanager
 def seeded(seed, device):
     """Seed torch's generators, yield them, and give them their old state back in the end."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
-        generators.append(torch.cuda.default_generators[device.index or 0])
+        generators.append(torch.cuda.default_generators[_cuda_index(device)])
     elif device.type == "mps":
         generators.append(torch.mps._get_default_mps_generator())
     states = [generator.get_state() for generator in generators]
