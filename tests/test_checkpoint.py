@@ -210,6 +210,13 @@ def test_error_on_a_checkpoint_of_other_data(tmp_path):
     check_error(ValueError, "differs in X, Y", X[:59], Y[:59], checkpoint_dir=tmp_path)
 
 
+def test_error_on_a_checkpoint_of_another_version(tmp_path, monkeypatch):
+    X, Y = make_rows()
+    make_hasher(checkpoint_dir=tmp_path).fit(X, Y)
+    monkeypatch.setattr("skhash.deep._hasher.__version__", "another")
+    check_error(ValueError, "differs in the version of skhash", X, Y, checkpoint_dir=tmp_path)
+
+
 def test_error_on_a_damaged_checkpoint(tmp_path):
     X, Y = make_rows()
     make_hasher(checkpoint_dir=tmp_path).fit(X, Y)
