@@ -22,6 +22,7 @@ from skhash._version import __version__
 from skhash.base import BaseHasher, _unchanged_on_error
 from skhash.codes import pack_codes
 from skhash.deep._checkpoint import Checkpoint, described, digest
+from skhash.deep._devices import has_bfloat16, on_cpu, resolve_device
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
 from skhash.deep._onnx import export
 from skhash.deep._training import (
@@ -518,7 +519,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
     def _make_run(self, X, Y):
         """Settle what is to be known before the first weights are drawn, or raise."""
         self._start_history(validated=self.early_stopping)
-        run = _Run(X, Y, _resolve_device(self.device), self._draw_seed(), np.arange(len(X)))
+        run = _Run(X, Y, resolve_device(self.device), self._draw_seed(), np.arange(len(X)))
         if self.early_stopping:
             fraction = self.validation_fraction
             run.rows, run.held_out = held_out_rows(len(X), fraction, seed=run.seed)
@@ -611,7 +612,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         # Copies: an error is to leave what the last call left.
         state = copy.deepcopy(getattr(self, "_partial", None))
         state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None}
-        run = _Run(X, Y, _resolve_device(self.device), state["seed"], np.arange(len(X)))
+        run = _Run(X, Y, resolve_device(self.device), state["seed"], np.arange(len(X)))
         with seeded([run.seed, state["n_calls"]], run.device):
             if first:
                 self._start_history(validated=False)
@@ -898,7 +899,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         return images
 
     def _project(self, X):
-        projection = self._run(self.network_.to(_resolve_device(self.device)), X)
+        projection = self._run(self.network_.to(resolve_device(self.device)), X)
         # The loss is taken before each step: the last one may be the one that went astray.
         if not np.isfinite(projection).all():
             raise ValueError(
@@ -931,7 +932,7 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         """Return the context in which the network computes."""
         device = self.network_.mean.device
         if self.precision == "auto":
-            enabled = self._input_kind != "features" and _has_bfloat16(device)
+            enabled = self._input_kind != "features" and has_bfloat16(device)
         else:
             enabled = self.precision == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
@@ -1012,19 +1013,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         if network is not None and network.mean.device.type != "cpu":
             state = {**state, "network_": copy.deepcopy(network).cpu()}
             if "_partial" in state:
-                state["_partial"] = _on_cpu(state["_partial"])
+                state["_partial"] = on_cpu(state["_partial"])
         return state
-
-
-def _on_cpu(value):
-    """Copy nested containers, with tensors and modules moved to the CPU."""
-    if isinstance(value, torch.nn.Module):
-        return copy.deepcopy(value).cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_on_cpu(item) for item in value]
-    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 @dataclass
@@ -1089,43 +1079,6 @@ def _load_start(network, start_from):
             "warm_start=True goes on from the network of the last fit, which differs from what "
             f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
         ) from error
-
-
-def _resolve_device(name):
-    """Return the torch device of that name, or raise if it is absent."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(
-            "device should be 'auto' or one of torch's CPU, CUDA or MPS devices, such as 'cpu' or "
-            f"'cuda:1'; got {name!r}."
-        )
-    absent = {
-        "cpu": False,
-        "cuda": (device.index or 0) >= torch.cuda.device_count(),
-        "mps": not torch.backends.mps.is_available(),
-    }
-    if absent[device.type]:
-        raise ValueError(
-            f"device={name!r} was asked for, but torch finds no such device here; "
-            "'auto' takes what there is, 'cpu' always works."
-        )
-    return device
-
-
-def _has_bfloat16(device):
-    """Whether the device computes in bfloat16, rather than emulates it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False
 
 
 def _standardize(network, features):
