@@ -150,7 +150,7 @@ LOSS_RATES = {
 def mirflickr25k_losses(path, cache):
     """Return the same for losses and ablations of the deep hasher, on the features alone."""
     views, Y, n_queries, _ = mirflickr25k(path, cache)
-    # The dropout of the paper, since the first taps differ in it.
+    # The dropout of the paper, for half of the default's epochs.
     deep = partial(DeepRankingHasher, max_epochs=10, dropout=0.5)
     ranking, tie_aware = (partial(deep, loss=name) for name in ("ranking", "tie_aware_ndcg"))
     # On features both layers before the codes start at random. At the paper's rates, which are
@@ -176,6 +176,13 @@ def mirflickr25k_losses(path, cache):
         "tie_aware_ndcg, 20 epochs": partial(tie_aware, max_epochs=20),
         "tie_aware_ndcg, FCa, 20 epochs": partial(tie_aware, taps="fca", max_epochs=20),
         "ranking, FCa, 20 epochs": partial(ranking, taps="fca", max_epochs=20),
+    }
+    hashers |= {
+        "default": DeepRankingHasher,
+        "default, FCa": partial(DeepRankingHasher, taps="fca"),
+        "default, FCb": partial(DeepRankingHasher, taps="fcb"),
+        "default, uniform": partial(DeepRankingHasher, weighting="uniform"),
+        "default, balance=0": partial(DeepRankingHasher, balance=0),
     }
     return views, Y, n_queries, {name: (make, "features") for name, make in hashers.items()}
 
