@@ -457,12 +457,13 @@ class _Remembering(StartedLoss):
             memory_codes=torch.zeros(size, n_bits, device=labels.device),
             memory_labels=torch.zeros(size, labels.shape[1], device=labels.device),
         )
-        self.register_buffer("n_remembered", torch.tensor(0))
+        # A number, not a tensor: that of a GPU would have to be waited for at each step.
+        self.n_remembered = 0
 
     def forward(self, projection, labels, progress):
         """Return the loss of one batch, and remember it in training mode."""
         n_missing = max(0, len(self.memory_codes) - (len(labels) - 1))
-        n_remembered = min(int(self.n_remembered), n_missing)
+        n_remembered = min(self.n_remembered, n_missing)
         kept = {name: getattr(self, name) for name in self._kept}
         kept["memory_codes"] = self.memory_codes[:n_remembered]
         kept["memory_labels"] = self.memory_labels[:n_remembered]
@@ -476,7 +477,15 @@ class _Remembering(StartedLoss):
         size = len(self.memory_codes)
         self.memory_codes = torch.cat([codes.to(self.memory_codes), self.memory_codes])[:size]
         self.memory_labels = torch.cat([labels.to(self.memory_labels), self.memory_labels])[:size]
-        self.n_remembered += min(len(codes), size - int(self.n_remembered))
+        self.n_remembered = min(self.n_remembered + len(codes), size)
+
+    def get_extra_state(self):
+        """Return what belongs into a state dict beside the tensors."""
+        return self.n_remembered
+
+    def set_extra_state(self, state):
+        """Take over what a state dict has beside the tensors."""
+        self.n_remembered = state
 
 
 def _relax(projection):
