@@ -120,8 +120,8 @@ def mirflickr25k(path, cache):
         DeepRankingHasher,
         network=mirrored_efficientnet_lite0,
         normalization=PIXELS,
-        dropout=0.5,
-        head_epochs=10,
+        loss="tie_aware_ndcg",
+        head_epochs=20,
         max_epochs=2,
         backbone_learning_rate=1e-4,
     )
