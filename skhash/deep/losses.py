@@ -661,7 +661,7 @@ class RankingLoss(_ListwiseLoss):
     >>> projection = torch.ones(3, 16, requires_grad=True)
     >>> loss(projection, labels, 0.0).backward()
     >>> loss.n_remembered
-    tensor(3)
+    3
     """
 
     margin: float | str = "auto"
