@@ -15,6 +15,7 @@ NDCG@100 against the number of bits into ``--output``.
 
 import argparse
 import json
+import math
 import time
 import warnings
 from collections import defaultdict
@@ -252,19 +253,24 @@ def summarise(records):
 
 
 def _mean_spread(values):
-    """Return mean and sample standard deviation (0 for a single value)."""
-    return mean(values), stdev(values) if len(values) > 1 else 0.0
+    """Return mean and sample standard deviation (NaN for a single value)."""
+    return mean(values), stdev(values) if len(values) > 1 else math.nan
 
 
 def table_rows(summary):
     """Return the header and the rows of the table, as strings, by bits and then method."""
     yield ["bits", "method", *METRICS, "fit s"]
     for (method, n_bits), cells in sorted(summary.items(), key=lambda item: item[0][1]):
-        # In 80 columns: no spaces, and no 0 before the point of a spread.
-        scores = [
-            f"{m:.3f}±{f'{s:.3f}'.removeprefix('0')}" for m, s in (cells[name] for name in METRICS)
-        ]
+        scores = [_score_cell(*cells[name]) for name in METRICS]
         yield [str(n_bits), method, *scores, f"{cells['fit_s'][0]:.1f}"]
+
+
+def _score_cell(score, spread):
+    """Return a score and its spread, if it has one, as a short string."""
+    if math.isnan(spread):
+        return f"{score:.3f}"
+    # In 80 columns: no spaces, and no 0 before the point of a spread.
+    return f"{score:.3f}±{f'{spread:.3f}'.removeprefix('0')}"
 
 
 def print_table(summary, title, console):
