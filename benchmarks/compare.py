@@ -177,9 +177,7 @@ def mirflickr25k_losses(path, cache):
         "tie_aware_ndcg, 20 epochs": partial(tie_aware, max_epochs=20),
         "tie_aware_ndcg, FCa, 20 epochs": partial(tie_aware, taps="fca", max_epochs=20),
         "ranking, FCa, 20 epochs": partial(ranking, taps="fca", max_epochs=20),
-    }
-    hashers |= {
-        "default": DeepRankingHasher,
+        # The default itself is "Deep, features" of the comparison above.
         "default, FCa": partial(DeepRankingHasher, taps="fca"),
         "default, FCb": partial(DeepRankingHasher, taps="fcb"),
         "default, uniform": partial(DeepRankingHasher, weighting="uniform"),

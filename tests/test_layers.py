@@ -15,8 +15,14 @@ ROOT = Path(skhash.__file__).parent
 # Modules of which every import of a skhash module is listed; any other, a hasher for one, may
 # import these and `base`, and nothing may import it but the package that it is in.
 DEEP = (
-    *("networks", "losses", "sampling"),
-    *("_checkpoint", "_devices", "_inputs", "_onnx", "_training"),
+    "networks",
+    "losses",
+    "sampling",
+    "_checkpoint",
+    "_devices",
+    "_inputs",
+    "_onnx",
+    "_training",
 )
 LEVEL_0 = {"codes", "datasets", "_anchors", "_persistence", "_version"} | {
     f"deep.{name}" for name in DEEP

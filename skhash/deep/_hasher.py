@@ -1011,9 +1011,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         state = super().__getstate__()
         network = state.get("network_")
         if network is not None and network.mean.device.type != "cpu":
-            state = {**state, "network_": copy.deepcopy(network).cpu()}
-            if "_partial" in state:
-                state["_partial"] = on_cpu(state["_partial"])
+            names = ("network_", "_partial")
+            state = state | {name: on_cpu(state[name]) for name in names if name in state}
         return state
 
 
