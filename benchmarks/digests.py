@@ -187,7 +187,7 @@ def deep_digest(hasher, X, y):
     return digest(*history) + of_fitted(hasher, X, y)
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     """A training that is killed."""
 
 
@@ -210,7 +210,7 @@ class InterruptedLoss:
         if self.n_left is not None:
             self.n_left -= 1
             if self.n_left < 0:
-                raise Interrupted
+                raise KilledError
 
 
 def file_digests(data):
@@ -240,7 +240,7 @@ def file_digests(data):
             loss.n_left = n_steps
             try:
                 hasher.fit(X, data.Y)
-            except Interrupted:
+            except KilledError:
                 loss.n_left = None
             hasher.fit(X, data.Y)
             yield f"checkpoint, {name}", deep_digest(hasher, queries, data.Y_query)
