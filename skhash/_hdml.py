@@ -5,8 +5,8 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval
 
+from skhash._sklearn import Interval
 from skhash.base import BaseHasher
 
 # Rows of label sets whose products with all labels are held at once.

@@ -6,17 +6,16 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular, svd
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval
 
-from skhash.base import BaseHasher, _unchanged_on_error
+from skhash._sklearn import Interval
+from skhash.base import BaseHasher, PartialFitMixin
 
 # Rows that are centred, and whose products are summed, at once.
 _BLOCK_ROWS = 2**12
 
 
-class _RotatedHasher(BaseHasher):
+class _RotatedHasher(PartialFitMixin, BaseHasher):
     """Directions that a subclass finds in `_directions`, rotated to be near their own signs."""
 
     _parameter_constraints: dict = {
@@ -37,48 +36,8 @@ class _RotatedHasher(BaseHasher):
         # They are for more parts to come, and would make a copy or a pickle large.
         del self._sums, self._sample
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, Y=None, classes=None):
-        """Learn from one more part of the training set; the first call after `fit` starts anew.
-
-        What is kept between calls does not grow with the number of samples: sums over all of
-        them, and `n_rotation_samples` of them. After the last part the hasher is that of `fit` on
-        all parts in their order, to rounding. Its database is empty, for codes of earlier parts
-        are not known: call `set_database`.
-
-        Each call learns the directions and the rotation anew, so few large parts take less time
-        than many small ones. If `partial_fit` raises, the hasher is left as it was.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training samples.
-
-        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
-                (n_samples,), default=None
-            Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
-            ignore them.
-
-        classes : array-like of shape (n_classes,), default=None
-            In the first call, all class labels of the parts to come, where `Y` holds class labels
-            and the first part may lack some. In later calls it is ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing where the
-            hasher learns from it or holds other labels than in the first call, or all samples so
-            far are equal.
-        """
-        with _unchanged_on_error(self):
-            first = not hasattr(self, "_sums")
-            self._fit_part(X, Y if self._supervised else None, classes, first=first)
-        return self
+    def _has_parts(self):
+        return hasattr(self, "_sums")
 
     def _learn_part(self, X, Y, first):
         if first:

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh, get_blas_funcs
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skhash._anchors import (
     cross_product,
@@ -16,6 +15,7 @@ from skhash._anchors import (
     rbf_kernel,
     row_blocks,
 )
+from skhash._sklearn import Interval, StrOptions
 from skhash.base import BaseHasher
 from skhash.codes import pack_codes
 

@@ -11,6 +11,8 @@ import safetensors
 from safetensors.numpy import save_file
 from sklearn.utils.validation import check_is_fitted
 
+from skhash._io import replaced_file
+
 __all__ = ["SaveMixin"]
 
 _FORMAT = 1
@@ -178,13 +180,8 @@ def write_state(path, state, types=()):
     tree = {name: _encode(value, name, tensors, types) for name, value in state.items()}
     text = json.dumps({"format": _FORMAT, "state": tree}, allow_nan=False)
     metadata = {"skhash": text, "sha256": _checksum(text, tensors)}
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replaced_file(path) as beside:
         save_file(tensors, beside, metadata=metadata)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_state(path, types=()):

@@ -5,7 +5,6 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
 from skhash._anchors import (
     cross_product,
@@ -14,6 +13,7 @@ from skhash._anchors import (
     rbf_kernel,
     row_blocks,
 )
+from skhash._sklearn import Interval
 from skhash.base import BaseHasher
 
 # Most passes over the bits in a turn, as in the authors' code.

@@ -5,24 +5,18 @@ from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
-from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d, gen_batches
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.multiclass import type_of_target
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skhash._labels import LabelSpace
 from skhash._persistence import SaveMixin
-from skhash.codes import hamming_distances, pack_codes, unpack_codes
+from skhash._search import nearest, vote_shares
+from skhash._sklearn import Interval, fit_context
+from skhash.codes import pack_codes, unpack_codes
 from skhash.metrics._ranking import _score_packed
-from skhash.neighbors import _check_n_neighbors, _kneighbors, _rows_per_chunk
 
-__all__ = ["BaseHasher"]
+__all__ = ["BaseHasher", "PartialFitMixin"]
 
 
 class BaseHasher(
@@ -44,7 +38,7 @@ class BaseHasher(
         Packed label sets of the database; None if it has none.
 
     classes_ : ndarray of shape (n_labels,), or None
-        The class labels if `Y` was one-dimensional, else the column numbers; None without `Y`.
+        The class labels if `y` was one-dimensional, else the column numbers; None without `y`.
 
     n_features_in_ : int
         Number of features seen in `fit` (where `X` has features).
@@ -77,8 +71,8 @@ class BaseHasher(
             self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
         )
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, Y=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
         """Learn the projection, and keep the training set as the database.
 
         If `fit` raises, the hasher is left as it was before the call.
@@ -88,7 +82,7 @@ class BaseHasher(
         X : array-like of shape (n_samples, n_features)
             Training samples (for :class:`skhash.DeepRankingHasher` also images).
 
-        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
                 (n_samples,), default=None
             Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
             keep them for `predict` and `score` but do not learn from them.
@@ -101,49 +95,47 @@ class BaseHasher(
         Raises
         ------
         ValueError
-            If a parameter is out of range, `X` or `Y` is malformed or `Y` is missing where the
+            If a parameter is out of range, `X` or `y` is malformed or `y` is missing where the
             hasher learns from it.
         """
         self._before_fit()
         with _unchanged_on_error(self):
-            self._fit_once(X, Y)
+            self._fit_once(X, y)
         return self
 
     def _before_fit(self):
         """Do what is to outlast an error in `fit`: by default nothing."""
 
-    def _fit_once(self, X, Y):
+    def _fit_once(self, X, y):
         """Do the work of `fit`, in whatever state an error leaves behind."""
-        self._check_labels_given(Y)
+        self._check_labels_given(y)
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
         X = self._validate_X(X, reset=True)
-        self._labels_from_fit = Y is not None
-        Y = self._learn_labels(Y)
-        if Y is not None:
-            check_consistent_length(X, Y)
+        self._learn_labels(y)
+        self._labels_from_fit = y is not None
+        Y = self._encode_known(X, y)
         self._fit(X, Y)
         self._n_features_out = self.n_bits
         self._store_database(X, Y)
 
-    def _fit_part(self, X, Y, classes, *, first):
-        """Do the work of a `partial_fit`, in whatever state an error leaves behind.
+    def _learn_labels(self, y):
+        """Take over the labels of `y`, or that there are none."""
+        space = None if y is None else LabelSpace.of(y)
+        self.classes_ = None if y is None else space.classes
+        self._one_class_each = y is not None and space.one_class_each
 
-        A subclass that has a `partial_fit` defines ``_learn_part(X, Y, first)``, on validated
-        input. The database is left empty: codes of earlier parts are not known.
-        """
-        self._check_labels_given(Y)
-        X = self._validate_X(X, reset=first)
-        if first:
-            self._labels_from_fit = Y is not None
-            self._learn_labels(Y if Y is None or classes is None else classes)
-        Y = self._encode_known_labels(Y)
-        if Y is not None:
-            check_consistent_length(X, Y)
-        self._learn_part(X, Y, first)
-        self._n_features_out = self.n_bits
-        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
-        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
+    def _encode_known(self, X, y):
+        """Return `y`, of the samples `X`, as an indicator matrix of known labels, or None."""
+        if y is None:
+            return None
+        Y = self._label_space().encode_known(y)
+        check_consistent_length(X, Y)
+        return Y
+
+    def _label_space(self):
+        """Return the labels that `fit`, or the database, was given."""
+        return LabelSpace(self.classes_, self._one_class_each)
 
     def project(self, X):
         """Real-valued projection, whose sign is the code.
@@ -196,7 +188,7 @@ class BaseHasher(
 
         y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
                 (n_samples,), default=None
-            Label sets, the `Y` of `fit` (scikit-learn passes it under this name).
+            Label sets, as `fit` takes them.
 
         Returns
         -------
@@ -205,7 +197,7 @@ class BaseHasher(
         """
         return unpack_codes(self.fit(X, y).database_codes_, self.n_bits)
 
-    def set_database(self, X, Y=None):
+    def set_database(self, X, y=None):
         """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
 
         If `set_database` raises, the hasher keeps the database that it had.
@@ -215,7 +207,7 @@ class BaseHasher(
         X : array-like of shape (n_database, n_features)
             Samples to be found; only their packed codes are kept.
 
-        Y : {array-like, sparse matrix} of shape (n_database, n_labels), or array-like of shape \
+        y : {array-like, sparse matrix} of shape (n_database, n_labels), or array-like of shape \
                 (n_database,), default=None
             Their label sets, in the form that `fit` was given (in either if it was given none).
             Without them `kneighbors` works, `predict` and `score` do not.
@@ -231,17 +223,14 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If `Y` has other labels than those of `fit`, or another length than `X`.
+            If `y` has other labels than those of `fit`, or another length than `X`.
         """
         check_is_fitted(self)
         X = self._validate_X(X, reset=False)
         with _unchanged_on_error(self):
             if not self._labels_from_fit:
-                self._learn_labels(Y)
-            labels = self._encode_known_labels(Y)
-            if labels is not None:
-                check_consistent_length(X, labels)
-            self._store_database(X, labels)
+                self._learn_labels(y)
+            self._store_database(X, self._encode_known(X, y))
         return self
 
     def _store_database(self, X, Y):
@@ -280,7 +269,7 @@ class BaseHasher(
             If `n_neighbors` is below 1 or above the size of the database.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        distances, indices = _kneighbors(pack_codes(self.transform(X)), self.database_codes_, k)
+        distances, indices = nearest(pack_codes(self.transform(X)), self.database_codes_, k)
         return (distances, indices) if return_distance else indices
 
     def predict(self, X):
@@ -296,7 +285,7 @@ class BaseHasher(
 
         Returns
         -------
-        Y : ndarray of shape (n_queries, n_labels), dtype uint8, or of shape (n_queries,)
+        y : ndarray of shape (n_queries, n_labels), dtype uint8, or of shape (n_queries,)
             Indicator matrix of the labels that more than half of the neighbours have; or, if the
             hasher was given class labels, the class with most votes (the first of equals).
 
@@ -309,14 +298,10 @@ class BaseHasher(
             If the database has no labels, or fewer items than `n_neighbors`.
         """
         codes = pack_codes(self.transform(X))
-        labels = unpack_codes(self._require_labels(), len(self.classes_)).astype(np.float64)
-        _check_n_neighbors(self.n_neighbors, len(labels))
-        batches = gen_batches(len(codes), _rows_per_chunk(len(labels)))
-        distances = (hamming_distances(codes[rows], self.database_codes_) for rows in batches)
-        share = np.concatenate([_vote(level, labels, self.n_neighbors) for level in distances])
-        if self._one_class_each:
-            return self.classes_[share.argmax(axis=1)]
-        return (share > 0.5).view(np.uint8)
+        database_codes, database_labels = self.labeled_database()
+        labels = unpack_codes(database_labels, len(self.classes_))
+        shares = vote_shares(codes, database_codes, labels, self.n_neighbors)
+        return self._label_space().decode(shares)
 
     def score(self, X, y):
         """Mean tie-exact ``NDCG@100`` of the queries `X` over the database.
@@ -328,8 +313,7 @@ class BaseHasher(
 
         y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
                 (n_queries,)
-            Their label sets, in the form that `fit` was given (scikit-learn passes them under
-            this name).
+            Their label sets, in the form that `fit` was given.
 
         Returns
         -------
@@ -345,80 +329,87 @@ class BaseHasher(
         ValueError
             If the database has no labels, or `y` is missing or malformed.
         """
-        codes = self.transform(X)
-        database_labels = self._require_labels()
+        database_codes, database_labels = self.labeled_database()
         if y is None:
             raise ValueError("score needs the label sets of the queries: pass y beside X.")
-        Y = self._encode_labels(y)
+        codes, Y = self.transform(X), self.encode_labels(y)
         check_consistent_length(codes, Y)
         values = _score_packed(
             "ndcg",
             pack_codes(codes),
             pack_codes(Y),
-            self.database_codes_,
+            database_codes,
             database_labels,
             n_bits=codes.shape[1],
             k=100,
         )
         return float(values.mean())
 
-    def _require_labels(self):
-        """Return the packed labels of the database, or raise."""
+    def encode_labels(self, y):
+        """Return label sets as an indicator matrix of the labels that the hasher knows.
+
+        Parameters
+        ----------
+        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,)
+            Label sets, in the form that `fit` was given.
+
+        Returns
+        -------
+        Y : ndarray of shape (n_samples, n_labels), dtype uint8
+            A column for each of `classes_`. A class that is none of these has no column.
+
+        Raises
+        ------
+        ValueError
+            If the hasher knows no labels, or `y` is malformed or of another form.
+        """
+        if self.classes_ is None:
+            raise ValueError(
+                f"This {type(self).__name__} knows no labels. Call fit(X, y) or "
+                "set_database(X, y) with y."
+            )
+        return self._label_space().encode(y)
+
+    def labeled_database(self):
+        """Return the packed codes and the packed label sets of the database.
+
+        Returns
+        -------
+        database_codes : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
+            `database_codes_`.
+
+        database_labels : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
+            `database_labels_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If the database is empty, or has no label sets.
+        """
+        check_is_fitted(self)
         if not len(self.database_codes_):
             raise ValueError(
                 f"The database of this {type(self).__name__} is empty, as partial_fit leaves it. "
-                "Call set_database(X, Y)."
+                "Call set_database(X, y)."
             )
         if self.database_labels_ is None:
             raise ValueError(
                 f"The database of this {type(self).__name__} has no label sets. "
-                "Call fit(X, Y) or set_database(X, Y) with Y."
+                "Call fit(X, y) or set_database(X, y) with y."
             )
-        return self.database_labels_
+        return self.database_codes_, self.database_labels_
 
-    def _check_labels_given(self, Y):
-        """Raise if `Y` is missing where the hasher learns from it."""
-        if Y is None and self._supervised:
+    def _check_labels_given(self, y):
+        """Raise if `y` is missing where the hasher learns from it."""
+        if y is None and self._supervised:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None. Pass Y, the label sets of X: an indicator matrix or class labels."
+                "is None. Pass y, the label sets of X: an indicator matrix or class labels."
             )
-
-    def _learn_labels(self, Y):
-        """Take over the label space of `Y` and return `Y` as an indicator matrix, or None."""
-        self._one_class_each, self.classes_ = False, None
-        if Y is None:
-            return None
-        Y = _as_labels(Y)
-        self._one_class_each = Y.ndim == 1
-        self.classes_ = np.unique(Y) if Y.ndim == 1 else np.arange(Y.shape[1])
-        return self._encode_labels(Y)
-
-    def _encode_labels(self, Y):
-        """Return `Y` as an indicator matrix of the known labels; unseen classes have no column."""
-        if Y is None:
-            return None
-        Y = _as_labels(Y)
-        if self._one_class_each:
-            if Y.ndim != 1:
-                raise ValueError(
-                    f"Y should be 1D class labels, as in fit, got an array of shape {Y.shape}."
-                )
-            return (Y[:, None] == self.classes_).view(np.uint8)
-        if Y.ndim != 2 or Y.shape[1] != len(self.classes_):
-            raise ValueError(
-                "Y should be an indicator matrix of shape "
-                f"(n_samples, {len(self.classes_)}), as in fit, got shape {Y.shape}."
-            )
-        return Y
-
-    def _encode_known_labels(self, Y):
-        """Return `Y` as an indicator matrix, or raise if it has a class that was never seen."""
-        labels = self._encode_labels(Y)
-        if labels is not None and self._one_class_each and not labels.any(axis=1).all():
-            unseen = np.setdiff1d(_as_labels(Y), self.classes_)
-            raise ValueError(f"Y contains classes that fit has not seen: {unseen}.")
-        return labels
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -427,6 +418,73 @@ class BaseHasher(
         tags.target_tags.multi_output = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+class PartialFitMixin:
+    """`partial_fit` for a hasher that learns from parts of the training set.
+
+    A subclass defines ``_learn_part(X, Y, first)`` on validated input, and `_has_parts`.
+    """
+
+    @abstractmethod
+    def _learn_part(self, X, Y, first):
+        """Learn from one more part: validated `X`, and `Y` (indicator uint8, or None)."""
+
+    @abstractmethod
+    def _has_parts(self):
+        """Return whether there is something learnt that the next part goes on from."""
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, classes=None):
+        """Learn from one more part of the training set.
+
+        The database is left empty, for the codes of earlier parts are not known: call
+        `set_database` after the last part. The notes of the class say what is kept between calls.
+        If `partial_fit` raises, the hasher is left as it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples, in any of the forms that `fit` takes.
+
+        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
+                (n_samples,), default=None
+            Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
+            ignore them.
+
+        classes : array-like of shape (n_classes,), default=None
+            In the first call, all class labels of the parts to come, where `y` holds class labels
+            and the first part may lack some. In later calls it is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted hasher.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, `X` or `y` is malformed, `y` is missing where the
+            hasher learns from it or holds other labels than in the first call, or nothing can be
+            learnt from what was given so far.
+        """
+        with _unchanged_on_error(self):
+            self._fit_part(X, y if self._supervised else None, classes)
+        return self
+
+    def _fit_part(self, X, y, classes):
+        """Do the work of `partial_fit`, in whatever state an error leaves behind."""
+        self._check_labels_given(y)
+        first = not self._has_parts()
+        X = self._validate_X(X, reset=first)
+        if first:
+            self._labels_from_fit = y is not None
+            self._learn_labels(y if y is None or classes is None else classes)
+        Y = self._encode_known(X, y)
+        self._learn_part(X, Y, first)
+        self._n_features_out = self.n_bits
+        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
+        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
 
 
 @contextmanager
@@ -439,52 +497,3 @@ def _unchanged_on_error(hasher):
         vars(hasher).clear()
         vars(hasher).update(before)
         raise
-
-
-def _as_labels(Y):
-    """Return `Y` as a dense uint8 indicator matrix or a 1D array of class labels, or raise."""
-    if sparse.issparse(Y):
-        Y = Y.toarray()
-    try:
-        Y = np.asarray(Y)
-    except ValueError as error:
-        raise ValueError(
-            "Y should be an indicator matrix of shape (n_samples, n_labels) or 1D class labels; "
-            "got sequences of different lengths. sklearn.preprocessing.MultiLabelBinarizer turns "
-            "lists of labels into an indicator matrix."
-        ) from error
-    assert_all_finite(Y, input_name="Y")
-    if Y.ndim == 1:
-        return _as_classes(Y)
-    if Y.ndim != 2 or Y.shape[1] == 0:
-        raise ValueError(
-            "Y should be an indicator matrix of shape (n_samples, n_labels) or 1D class labels, "
-            f"got an array of shape {Y.shape}."
-        )
-    if not (is_bit := (Y == 0) | (Y == 1)).all():
-        other = Y[~is_bit][:1].tolist()
-        raise ValueError(f"Y should be an indicator matrix of 0 and 1, got {other[0]!r}.")
-    return Y.astype(np.uint8, copy=False)
-
-
-def _as_classes(Y):
-    """Return 1D `Y` if it holds class labels, or raise."""
-    kind = type_of_target(Y, input_name="Y", raise_unknown=True)
-    if kind not in ("binary", "multiclass"):
-        raise ValueError(
-            f"Unknown label type: {kind}. Y should be an indicator matrix of label sets or 1D "
-            "class labels."
-        )
-    return column_or_1d(Y)
-
-
-def _vote(distances, labels, n_neighbors):
-    """Share of the votes of the `n_neighbors` nearest items that each label has."""
-    last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
-    nearer, level = distances < last, distances == last
-    places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
-    # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
-    # a share of one half is 0.5, and equal shares are equal.
-    n_level = level.sum(axis=1, keepdims=True)
-    votes = np.where(nearer, n_level, level * places_left).astype(np.float64)
-    return votes @ labels / votes.sum(axis=1, keepdims=True)

@@ -3,7 +3,14 @@
 import numpy as np
 from sklearn.utils import check_array
 
-__all__ = ["hamming_distances", "pack_codes", "unpack_codes"]
+__all__ = [
+    "as_bits",
+    "as_words",
+    "check_packed",
+    "hamming_distances",
+    "pack_codes",
+    "unpack_codes",
+]
 
 # Pairs whose 64-bit words are held at once: half a MiB, which stays in the second-level cache.
 _BLOCK_PAIRS = 2**16
@@ -35,13 +42,8 @@ def pack_codes(codes):
     array([[129, 128]], dtype=uint8)
     """
     codes = check_array(codes, dtype=None, ensure_min_samples=0, input_name="codes")
-    if codes.dtype != bool and not (is_bit := (codes == 0) | (codes == 1)).all():
-        other = codes[~is_bit][:1].tolist()
-        raise ValueError(
-            f"codes must hold only 0 and 1, got {other[0]!r}. "
-            "Threshold a projection with `projection >= 0` first."
-        )
-    return np.packbits(codes.astype(bool, copy=False), axis=1)
+    hint = "Threshold a projection with `projection >= 0` first."
+    return np.packbits(as_bits(codes, "codes", hint), axis=1)
 
 
 def unpack_codes(packed, n_bits):
@@ -71,7 +73,7 @@ def unpack_codes(packed, n_bits):
     >>> unpack_codes(pack_codes([[1, 0, 1]]), 3)
     array([[1, 0, 1]], dtype=uint8)
     """
-    packed = _check_packed(packed, "packed")
+    packed = check_packed(packed, "packed")
     if packed.shape[1] != -(-n_bits // 8):
         raise ValueError(
             f"Codes of n_bits={n_bits} take {-(-n_bits // 8)} bytes each, "
@@ -107,17 +109,69 @@ def hamming_distances(packed_a, packed_b):
     >>> hamming_distances(pack_codes([[0, 0, 1]]), pack_codes([[0, 0, 1], [1, 1, 1]]))
     array([[0, 2]], dtype=int16)
     """
-    packed_a, packed_b = _check_packed(packed_a, "packed_a"), _check_packed(packed_b, "packed_b")
+    packed_a, packed_b = check_packed(packed_a, "packed_a"), check_packed(packed_b, "packed_b")
     if packed_a.shape[1] != packed_b.shape[1]:
         raise ValueError(
             "packed_a and packed_b must have as many bytes per code, "
             f"got {packed_a.shape[1]} and {packed_b.shape[1]}."
         )
-    return _popcount_pairs(np.bitwise_xor, packed_a, packed_b)
+    return _popcount_pairs(packed_a, packed_b)
 
 
-def _check_packed(packed, name):
-    """Return `packed` as a two-dimensional uint8 array, or raise."""
+def as_bits(array, name, hint):
+    """Return an array of 0 and 1 as booleans, or raise.
+
+    Parameters
+    ----------
+    array : ndarray
+        Bits of any dtype.
+
+    name : str
+        What the error calls it.
+
+    hint : str
+        What would do, the last sentence of the error.
+
+    Returns
+    -------
+    bits : ndarray of the same shape, dtype bool
+        The array itself if it is one of booleans.
+
+    Raises
+    ------
+    ValueError
+        If an entry is neither 0 nor 1.
+    """
+    if array.dtype == bool:
+        return array
+    bits = array == 1
+    if not (is_bit := bits | (array == 0)).all():
+        other = array[~is_bit][:1].tolist()
+        raise ValueError(f"{name} must hold only 0 and 1, got {other[0]!r}. {hint}")
+    return bits
+
+
+def check_packed(packed, name):
+    """Return packed codes or label sets as a 2D uint8 array, or raise.
+
+    Parameters
+    ----------
+    packed : array-like of shape (n_samples, n_bytes), dtype uint8
+        What :func:`pack_codes` returns.
+
+    name : str
+        What the error calls it.
+
+    Returns
+    -------
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is not two-dimensional uint8.
+    """
     packed = np.asarray(packed)
     if packed.ndim != 2 or packed.dtype != np.uint8:
         raise ValueError(
@@ -127,13 +181,28 @@ def _check_packed(packed, name):
     return packed
 
 
-def _popcount_pairs(operation, packed_a, packed_b):
-    """Popcount of ``operation(a, b)`` for all pairs of rows, a word of 64 bits at a time.
+def as_words(packed):
+    """View packed codes as words of 64 bits.
 
-    With ``numpy.bitwise_xor`` on codes this is the Hamming distance, with
-    ``numpy.bitwise_and`` on packed label sets the number of shared labels.
+    Parameters
+    ----------
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        Packed codes or label sets.
+
+    Returns
+    -------
+    words : ndarray of shape (n_samples, ceil(n_bytes / 8)), dtype uint64
+        The same, padded with zeros: padding adds no set bit.
     """
-    words_a, words_b = _as_words(packed_a), _as_words(packed_b)
+    padding = -packed.shape[1] % 8
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(packed).view(np.uint64)
+
+
+def _popcount_pairs(packed_a, packed_b):
+    """Count the bits in which all pairs of rows differ, a word of 64 bits at a time."""
+    words_a, words_b = as_words(packed_a), as_words(packed_b)
     dtype = np.int16 if 8 * packed_a.shape[1] <= np.iinfo(np.int16).max else np.int32
     total = np.empty((len(words_a), len(words_b)), dtype)
     n_rows = max(1, _BLOCK_PAIRS // max(1, len(words_b)))
@@ -141,13 +210,5 @@ def _popcount_pairs(operation, packed_a, packed_b):
         block = slice(start, start + n_rows)
         total[block] = 0
         for word_a, word_b in zip(words_a[block].T, words_b.T, strict=True):
-            total[block] += np.bitwise_count(operation(word_a[:, None], word_b[None, :]))
+            total[block] += np.bitwise_count(word_a[:, None] ^ word_b[None, :])
     return total
-
-
-def _as_words(packed):
-    """View rows of bytes as rows of 64-bit words, zero-padded (padding adds no set bit)."""
-    padding = -packed.shape[1] % 8
-    if padding:
-        packed = np.pad(packed, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(packed).view(np.uint64)

@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import tempfile
 import zipfile
 import zlib
 from itertools import pairwise
@@ -14,8 +13,9 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.datasets import get_data_home, load_digits
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import _num_samples
+
+from skhash._io import replaced_file
+from skhash._sklearn import Interval, StrOptions, num_samples, validate_params
 
 __all__ = ["fetch_mirflickr25k", "make_digit_scenes", "retrieval_split"]
 
@@ -275,16 +275,12 @@ def _decoded_images(files, ids, size, cache, n_jobs):
 
 def _write_cache(cache, files, ids, shape, n_jobs):
     """Decode the images into the file `cache`."""
-    # A folder of its own, so that two processes do not write into one file; beside the cache, so
-    # that renaming is atomic. Its own name the file gets only once it is whole.
-    with tempfile.TemporaryDirectory(dir=cache.parent, prefix=f"{cache.name}.") as folder:
-        partial = Path(folder) / "partial.npy"
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    with replaced_file(cache) as beside:
+        images = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
         _decode_all(files, ids, images, n_jobs)
         images.flush()
         # Windows renames no file that is mapped.
         del images
-        partial.replace(cache)
 
 
 def _decode_all(files, ids, images, n_jobs):
@@ -467,7 +463,7 @@ def retrieval_split(n_samples, *, n_queries, n_train=None, random_state=None):
     >>> len(split.query), len(split.database), len(split.train)
     (10, 90, 50)
     """
-    n_samples = n_samples if isinstance(n_samples, Integral) else _num_samples(n_samples)
+    n_samples = n_samples if isinstance(n_samples, Integral) else num_samples(n_samples)
     if not isinstance(n_queries, Integral):
         n_queries = math.ceil(n_queries * n_samples)
     if n_queries >= n_samples:

@@ -3,17 +3,15 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import gen_batches, metadata_routing
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.base import BaseEstimator
+from sklearn.utils import metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
-from skhash.codes import hamming_distances, pack_codes
+from skhash._search import nearest
+from skhash._sklearn import Interval, fit_context
+from skhash.codes import pack_codes
 
 __all__ = ["HammingNeighbors"]
-
-# Query-item pairs of which the int64 sort keys are held at once: 32 MiB.
-_CHUNK_PAIRS = 2**22
 
 
 class HammingNeighbors(BaseEstimator):
@@ -27,9 +25,6 @@ class HammingNeighbors(BaseEstimator):
     ----------
     n_neighbors : int, default=5
         Number of neighbours that `kneighbors` returns.
-
-    algorithm : {"auto", "brute"}, default="auto"
-        Both compare all pairs, in chunks of bounded memory.
 
     Attributes
     ----------
@@ -50,18 +45,16 @@ class HammingNeighbors(BaseEstimator):
 
     _parameter_constraints: dict = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "algorithm": [StrOptions({"auto", "brute"})],
     }
 
     # `codes` is what X is elsewhere, no metadata to be routed.
     __metadata_request__fit = {"codes": metadata_routing.UNUSED}
 
-    def __init__(self, n_neighbors=5, *, algorithm="auto"):
+    def __init__(self, n_neighbors=5):
         self.n_neighbors = n_neighbors
-        self.algorithm = algorithm
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, codes, Y=None):  # noqa: ARG002
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, codes, y=None):  # noqa: ARG002
         """Keep the codes to be searched.
 
         Parameters
@@ -69,7 +62,7 @@ class HammingNeighbors(BaseEstimator):
         codes : array-like of shape (n_samples, n_bits)
             Bits, 0 or 1.
 
-        Y : None
+        y : None
             Ignored; present for the scikit-learn API.
 
         Returns
@@ -125,7 +118,7 @@ class HammingNeighbors(BaseEstimator):
                 f"codes has {n_bits} bits, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} bits as input."
             )
-        distances, indices = _kneighbors(self._pack(codes), self.codes_, k)
+        distances, indices = nearest(self._pack(codes), self.codes_, k)
         return (distances, indices) if return_distance else indices
 
     def _pack(self, codes):
@@ -137,37 +130,3 @@ class HammingNeighbors(BaseEstimator):
                 f"required by {type(self).__name__}."
             )
         return packed
-
-
-def _kneighbors(query_codes, database_codes, n_neighbors):
-    """Exact `kneighbors` on packed codes: the smallest keys ``distance * n + index``."""
-    n_database = len(database_codes)
-    _check_n_neighbors(n_neighbors, n_database)
-    index = np.arange(n_database)
-    distances = np.empty((len(query_codes), n_neighbors), np.int16)
-    indices = np.empty((len(query_codes), n_neighbors), np.int64)
-    for rows in gen_batches(len(query_codes), _rows_per_chunk(n_database)):
-        level = hamming_distances(query_codes[rows], database_codes)
-        # One integer orders by distance, then by row: the ranking is total.
-        keys = level.astype(np.int64) * n_database + index
-        keys.partition(n_neighbors - 1, axis=1)
-        nearest = np.sort(keys[:, :n_neighbors], axis=1)
-        distances = distances.astype(level.dtype, copy=False)
-        distances[rows], indices[rows] = np.divmod(nearest, n_database)
-    return distances, indices
-
-
-def _rows_per_chunk(n_database):
-    """Return how many queries to compare with the whole database at once."""
-    return max(1, _CHUNK_PAIRS // n_database)
-
-
-def _check_n_neighbors(n_neighbors, n_database):
-    """Raise unless a database of that size has that many neighbours."""
-    if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
-        raise ValueError(f"n_neighbors should be an int, at least 1, got {n_neighbors!r}.")
-    if n_neighbors > n_database:
-        raise ValueError(
-            "Expected n_neighbors <= n_database, the number of codes searched, "
-            f"got n_neighbors={n_neighbors}, n_database={n_database}."
-        )

@@ -10,16 +10,15 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms.v2 import functional as transforms
 
+from skhash._sklearn import Interval, StrOptions
 from skhash._version import __version__
-from skhash.base import BaseHasher, _unchanged_on_error
+from skhash.base import BaseHasher, PartialFitMixin
 from skhash.codes import pack_codes
 from skhash.deep._checkpoint import Checkpoint, described, digest
 from skhash.deep._devices import has_bfloat16, on_cpu, resolve_device
@@ -45,7 +44,7 @@ _PROJECT_ROWS = 4096
 _NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
 
 
-class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
+class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
     A network with a hash layer on two fully connected layers is trained so that, for each image
@@ -492,13 +491,13 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
     def _before_fit(self):
         self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
 
-    def _fit_once(self, X, Y):
+    def _fit_once(self, X, y):
         self._start_from = getattr(self, "network_", None) if self.warm_start else None
         # What was learnt in parts ends here.
         vars(self).pop("_partial", None)
-        super()._fit_once(X, Y)
+        super()._fit_once(X, y)
         self._callback_fit_ctx.call_on_fit_task_end(
-            estimator=self, X=X, y=Y, reconstruction_attributes=dict
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
         )
 
     def _fit(self, X, Y):
@@ -560,49 +559,8 @@ class DeepRankingHasher(CallbackSupportMixin, BaseHasher):
         self.history_ = {name: [] for name in names}
         self.loss_curve_ = self.history_["loss"]
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, Y=None, classes=None):
-        """Train one epoch on one more part of the training set.
-
-        The first call makes the network; after `fit`, calls go on from what was learnt. All of
-        the network is trained, at constant rates: `head_epochs`, `warm_start`, `early_stopping`,
-        `checkpoint_dir` and callbacks are for `fit` alone, and so is `max_epochs`, except that
-        losses which change on the way take it for the number of calls after which they no longer
-        do. The loss is that of the first call, and what it counts, such as frequencies of labels,
-        it counts in the first part; rates and solver may be set between calls. The database is
-        left empty, for the codes of earlier parts have changed: call `set_database` after the
-        last.
-
-        If `partial_fit` raises, the hasher is left as it was.
-
-        Parameters
-        ----------
-        X : array-like
-            At least two training samples, in any of the forms that `fit` takes.
-
-        Y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
-                (n_samples,)
-            Label sets as an indicator matrix of 0 and 1, or class labels.
-
-        classes : array-like of shape (n_classes,), default=None
-            In the first call, all class labels of the parts to come, where `Y` holds class labels
-            and the first part may lack some. In later calls it is ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, `X` or `Y` is malformed, `Y` is missing or holds other
-            labels than in the first call, `n_bits` was set to another number since, or training
-            diverges.
-        """
-        with _unchanged_on_error(self):
-            self._fit_part(X, Y, classes, first=not hasattr(self, "network_"))
-        return self
+    def _has_parts(self):
+        return hasattr(self, "network_")
 
     def _learn_part(self, X, Y, first):
         """Train one epoch; solver and loss go on from the last call, if there was one."""

@@ -14,7 +14,7 @@ def fitted_hasher(estimator):
     hasher = estimator
     while isinstance(hasher, Pipeline):
         hasher = hasher.steps[-1][1]
-    if not hasattr(hasher, "_encode_labels"):
+    if not hasattr(hasher, "encode_labels"):
         raise TypeError(
             "A scorer or display takes a hasher of skhash or a Pipeline that ends in one, "
             f"got {estimator!r}."
@@ -35,7 +35,7 @@ def as_in_database(hasher):
             f"Scoring needs label sets in the database, and {type(hasher).__name__} was fit "
             "without: fit with Y or call set_database(X, Y)."
         )
-    return hasher._encode_labels
+    return hasher.encode_labels
 
 
 def packed_queries(estimator, X, Y, encode, asker):

@@ -9,9 +9,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
-from skhash.codes import _as_words, _check_packed, pack_codes
+from skhash._sklearn import Interval, Options, StrOptions, validate_params
+from skhash.codes import as_bits, as_words, check_packed, pack_codes
 from skhash.metrics._closed_forms import OPTIONS, evaluate, fill_empty
 
 __all__ = ["HammingHistogram", "hamming_histogram"]
@@ -805,7 +805,7 @@ def hamming_histogram(
     # Labels that no query has do not matter.
     used = queries[1].any(axis=0)
     queries, database = (
-        (_as_words(codes), labels[:, used]) for codes, labels in (queries, database)
+        (as_words(codes), labels[:, used]) for codes, labels in (queries, database)
     )
     n_threads = max(1, min(effective_n_jobs(n_jobs), len(H)))
     n_items = _block_size(H, 8 * used.sum(), n_threads, working_memory)
@@ -870,8 +870,8 @@ def _max_relevance(packed_labels):
 
 def _check_packed_side(codes, labels, name):
     """Return packed codes and labels of the queries or of the database, or raise."""
-    codes = _check_packed(codes, f"{name}_codes")
-    labels = _check_packed(labels, f"{name}_labels")
+    codes = check_packed(codes, f"{name}_codes")
+    labels = check_packed(labels, f"{name}_labels")
     check_consistent_length(codes, labels)
     return codes, labels
 
@@ -937,7 +937,7 @@ def pack_problem(query_codes, query_labels, database_codes, database_labels):
 def _pack_side(codes, labels, prefix=""):
     """Return ``(packed codes, packed labels), n_bits, n_labels`` of one side, or raise."""
     codes = check_array(codes, dtype=None, input_name=f"{prefix}codes")
-    codes = _check_bits(codes, f"{prefix}codes", "Threshold a projection with `>= 0` first.")
+    codes = as_bits(codes, f"{prefix}codes", "Threshold a projection with `>= 0` first.")
     labels = _check_indicator(labels, f"{prefix}labels")
     check_consistent_length(codes, labels)
     return (pack_codes(codes), pack_codes(labels)), codes.shape[1], labels.shape[1]
@@ -952,13 +952,4 @@ def _check_indicator(labels, name):
             f"{name} must be a label indicator matrix of shape (n_samples, n_labels), "
             f"got a 1D array. {hint}"
         )
-    return _check_bits(labels.toarray() if issparse(labels) else labels, name, hint)
-
-
-def _check_bits(array, name, hint):
-    """Return an array of 0 and 1 as booleans, or raise."""
-    bits = array == 1
-    if not (is_bit := bits | (array == 0)).all():
-        other = array[~is_bit][:1].tolist()
-        raise ValueError(f"{name} must hold only 0 and 1, got {other[0]!r}. {hint}")
-    return bits.astype(bool, copy=False)
+    return as_bits(labels.toarray() if issparse(labels) else labels, name, hint)

@@ -5,15 +5,19 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skhash.codes import pack_codes, unpack_codes
+from skhash._search import nearest
+from skhash._sklearn import (
+    Interval,
+    StrOptions,
+    check_matplotlib_support,
+    validate_params,
+)
+from skhash.codes import as_bits, pack_codes, unpack_codes
 from skhash.metrics._closed_forms import METRICS
 from skhash.metrics._fitted import fitted_hasher, packed_problem
-from skhash.metrics._histogram import HammingHistogram, _check_bits, pack_problem
+from skhash.metrics._histogram import HammingHistogram, pack_problem
 from skhash.metrics._ranking import bootstrap_interval
-from skhash.neighbors import _kneighbors
 
 __all__ = [
     "CodeDiagnosticsDisplay",
@@ -584,7 +588,7 @@ class CodeDiagnosticsDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_codes")
         codes = check_array(codes, dtype=None, input_name="codes")
-        codes = _check_bits(codes, "codes", "Threshold a projection with `>= 0` first.")
+        codes = as_bits(codes, "codes", "Threshold a projection with `>= 0` first.")
         packed, bits = pack_codes(codes), codes.astype(np.float64)
         covariance = np.atleast_2d(np.cov(bits, rowvar=False, bias=True))
         total = np.trace(covariance)
@@ -857,7 +861,7 @@ class RetrievalDisplay:
             raise ValueError(
                 f"label_names should name the {n_labels} labels, got {len(label_names)} names."
             )
-        distances, found = _kneighbors(codes, database_codes, n_results)
+        distances, found = nearest(codes, database_codes, n_results)
         shared = labels[:, None] & database_labels[found]
 
         def names(label_set):

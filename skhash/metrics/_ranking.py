@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 from sklearn import get_config
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
 
+from skhash._sklearn import Interval, validate_params
 from skhash.metrics._closed_forms import evaluate, fill_empty
 from skhash.metrics._histogram import (
     _CODES_AND_LABELS,

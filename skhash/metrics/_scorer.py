@@ -3,10 +3,8 @@
 import re
 from numbers import Integral
 
-import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-
-from skhash import base
+from skhash._labels import LabelSpace
+from skhash._sklearn import Interval, StrOptions, validate_params
 from skhash.metrics._closed_forms import METRICS, OPTIONS
 from skhash.metrics._fitted import as_in_database, fitted_hasher, packed_queries
 from skhash.metrics._histogram import _POLICIES, check_one_cut, check_several
@@ -250,5 +248,4 @@ class _RetrievalScorer:
 
 def _own_labels(Y):
     """Return label sets as an indicator matrix of the labels that are there."""
-    Y = base._as_labels(Y)
-    return Y if Y.ndim == 2 else Y[:, None] == np.unique(Y)
+    return LabelSpace.of(Y).encode(Y)

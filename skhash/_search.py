@@ -1,0 +1,122 @@
+"""Exact search among packed codes: the nearest items of each query, and their votes."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from skhash.codes import hamming_distances
+
+__all__ = ["check_n_neighbors", "nearest", "vote_shares"]
+
+# Query-item pairs of which the int64 sort keys are held at once: 32 MiB.
+_CHUNK_PAIRS = 2**22
+
+
+def nearest(query_codes, database_codes, n_neighbors):
+    """Find the nearest items of packed codes.
+
+    Parameters
+    ----------
+    query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+        Packed codes of the queries.
+
+    database_codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes of the items.
+
+    n_neighbors : int
+        Number of items to find.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_queries, n_neighbors), integer
+        Hamming distances, ascending.
+
+    indices : ndarray of shape (n_queries, n_neighbors), dtype int64
+        Rows of the database; of rows at equal distance, the lower comes first.
+
+    Raises
+    ------
+    ValueError
+        If `n_neighbors` is no integer from 1 to `n_database`.
+    """
+    n_database = len(database_codes)
+    check_n_neighbors(n_neighbors, n_database)
+    index = np.arange(n_database)
+    distances = np.empty((len(query_codes), n_neighbors), np.int16)
+    indices = np.empty((len(query_codes), n_neighbors), np.int64)
+    for rows in _query_blocks(len(query_codes), n_database):
+        level = hamming_distances(query_codes[rows], database_codes)
+        # One integer orders by distance, then by row: the ranking is total.
+        keys = level.astype(np.int64) * n_database + index
+        keys.partition(n_neighbors - 1, axis=1)
+        ranked = np.sort(keys[:, :n_neighbors], axis=1)
+        distances = distances.astype(level.dtype, copy=False)
+        distances[rows], indices[rows] = np.divmod(ranked, n_database)
+    return distances, indices
+
+
+def vote_shares(query_codes, database_codes, labels, n_neighbors):
+    """Return the share of the votes of the nearest items that each label has.
+
+    Items at equal distance that compete for the last places share the votes of these.
+
+    Parameters
+    ----------
+    query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+        Packed codes of the queries.
+
+    database_codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes of the items.
+
+    labels : ndarray of shape (n_database, n_labels)
+        Label indicators of the items, 0 and 1.
+
+    n_neighbors : int
+        Number of items that vote.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_queries, n_labels), dtype float64
+        Between 0 and 1; equal shares, and a share of one half, are exact.
+
+    Raises
+    ------
+    ValueError
+        If `n_neighbors` is no integer from 1 to `n_database`.
+    """
+    check_n_neighbors(n_neighbors, len(database_codes))
+    labels = labels.astype(np.float64)
+    shares = [
+        _vote(hamming_distances(query_codes[rows], database_codes), labels, n_neighbors)
+        for rows in _query_blocks(len(query_codes), len(database_codes))
+    ]
+    return np.concatenate(shares)
+
+
+def _vote(distances, labels, n_neighbors):
+    """Return the shares for queries at these distances of the items."""
+    last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
+    nearer, level = distances < last, distances == last
+    places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
+    # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
+    # a share of one half is 0.5, and equal shares are equal.
+    n_level = level.sum(axis=1, keepdims=True)
+    votes = np.where(nearer, n_level, level * places_left).astype(np.float64)
+    return votes @ labels / votes.sum(axis=1, keepdims=True)
+
+
+def _query_blocks(n_queries, n_database):
+    """Return slices of as many queries as are compared with the whole database at once."""
+    return gen_batches(n_queries, max(1, _CHUNK_PAIRS // n_database))
+
+
+def check_n_neighbors(n_neighbors, n_database):
+    """Raise ValueError unless a database of that size has that many neighbours."""
+    if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
+        raise ValueError(f"n_neighbors should be an int, at least 1, got {n_neighbors!r}.")
+    if n_neighbors > n_database:
+        raise ValueError(
+            "Expected n_neighbors <= n_database, the number of codes searched, "
+            f"got n_neighbors={n_neighbors}, n_database={n_database}."
+        )
