@@ -1,5 +1,7 @@
 """Learning to hash, the scikit-learn way."""
 
+import importlib
+
 from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
 from skhash._ksh import KSHHasher
@@ -18,15 +20,30 @@ __all__ = [
     "SDHHasher",
     "SpectralHasher",
     "__version__",
+    "base",
+    "codes",
+    "datasets",
+    "deep",
+    "load",
+    "metrics",
+    "neighbors",
+    "show_versions",
+    "utils",
 ]
+
+# What is imported when it is first asked for, so that `import skhash` does not import torch.
+_LATE = {
+    "DeepRankingHasher": "skhash.deep._hasher",
+    "load": "skhash._load",
+    "show_versions": "skhash.utils",
+}
 
 
 def __getattr__(name):
-    # Resolved on first use, so that `import skhash` does not import torch.
-    if name == "DeepRankingHasher":
-        from skhash.deep._hasher import DeepRankingHasher
-
-        return DeepRankingHasher
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"skhash.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -29,8 +29,17 @@ def rbf_kernel(X, anchors, gamma):
     return np.exp(values, out=values)
 
 
-def mean_squared_distance(X, anchors):
-    """Mean of the squared distances of all rows to all anchors, or raise if that is no scale."""
+def kernel_width(gamma, X, anchors):
+    """Return `gamma`, or for "auto" ``1 / (2 s)`` with `s` the mean squared distance to anchors.
+
+    The mean is over all rows and all anchors. ValueError is raised if it is no scale.
+    """
+    scale = _mean_squared_distance(X, anchors)
+    return 1 / (2 * scale) if gamma == "auto" else gamma
+
+
+def _mean_squared_distance(X, anchors):
+    """Return the mean of the squared distances of all rows to all anchors, or raise."""
     origin = anchors[0]
     total, mean = 0.0, np.zeros(X.shape[1])
     for rows in row_blocks(len(X)):

@@ -97,7 +97,7 @@ class HDMLHasher(BaseHasher):
         one scale for all features, rates and weights of the penalties have no unit, and the
         features keep their proportions.
 
-    loss_curve_ : ndarray of shape (max_epochs,)
+    loss_curve_ : list of max_epochs floats
         Mean upper bound of the loss over the triplets of an epoch, while it learns and without
         the penalties; NaN if no batch had a triplet. Triplets get harder as codes get better.
 
@@ -208,10 +208,11 @@ class HDMLHasher(BaseHasher):
         self.mean_, self.scale_ = _mean_and_scale(X)
         weights = self._initial_weights(X, rng)
         velocity = np.zeros_like(weights)
-        self.loss_curve_ = np.empty(self.max_epochs)
+        self.loss_curve_ = []
         for epoch in range(self.max_epochs):
             rate = self.learning_rate * (1 - epoch / self.max_epochs)
-            self.loss_curve_[epoch] = self._run_epoch(X, labels, weights, velocity, rate, rng)
+            loss = self._run_epoch(X, labels, weights, velocity, rate, rng)
+            self.loss_curve_.append(float(loss))
         self._set_weights(weights)
 
     def _initial_weights(self, X, rng):

@@ -308,7 +308,7 @@ class CCAITQHasher(_RotatedHasher):
 
     def _directions(self, sums):
         _check_varies(sums.xx, "X", sums.n_samples)
-        _check_varies(sums.yy, "Y", sums.n_samples)
+        _check_varies(sums.yy, "y", sums.n_samples)
         directions, correlations = _canonical_directions(sums, self.reg, self.reg_labels)
         self.correlations_ = correlations.astype(sums.dtype)
         self._pad(len(directions), "canonical directions of X and Y")

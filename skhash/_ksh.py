@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skhash._anchors import (
     cross_product,
     draw_rows,
-    mean_squared_distance,
+    kernel_width,
     rbf_kernel,
     row_blocks,
 )
@@ -32,9 +32,9 @@ class KSHHasher(BaseHasher):
 
     .. math::
 
-        \bar\kappa_j(x) = \exp\Bigl(-\frac{\|x - z_j\|^2}{2 s}\Bigr) - \mu_j,
+        \bar\kappa_j(x) = \exp\bigl(-\gamma \|x - z_j\|^2\bigr) - \mu_j.
 
-    with :math:`s` the mean of :math:`\|x - z_j\|^2` over training samples and anchors. The codes
+    The codes
     :math:`b_k \in \{-1, 1\}^l` of :math:`l` labelled training samples should have the similarity
     :math:`S` of their label sets as inner products, divided by the number of bits :math:`r`:
 
@@ -59,6 +59,10 @@ class KSHHasher(BaseHasher):
 
     n_anchors : int, default=300
         Number :math:`m` of anchors. If there are fewer training samples, all are anchors.
+
+    gamma : float or "auto", default="auto"
+        Parameter :math:`\gamma` of the kernel. "auto" is :math:`1 / (2 s)`, with :math:`s` the
+        mean of :math:`\|x - z_j\|^2` over training samples and anchors.
 
     n_labeled : int or None, default=2000
         Number :math:`l` of training samples whose label sets are learnt from, drawn at random. If
@@ -100,7 +104,7 @@ class KSHHasher(BaseHasher):
         Rows of the labelled samples in the training set, ascending.
 
     gamma_ : float
-        :math:`1 / (2 s)`, the `gamma` of :func:`sklearn.metrics.pairwise.rbf_kernel`.
+        The :math:`\gamma` that was used, as in :func:`sklearn.metrics.pairwise.rbf_kernel`.
 
     mean_ : ndarray of shape (n_anchors,)
         Means :math:`\mu_j` of the kernel over the training samples.
@@ -174,6 +178,7 @@ class KSHHasher(BaseHasher):
     _parameter_constraints: dict = {
         **BaseHasher._parameter_constraints,
         "n_anchors": [Interval(Integral, 1, None, closed="left")],
+        "gamma": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_labeled": [Interval(Integral, 2, None, closed="left"), None],
         "similarity": [StrOptions({"any", "graded"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -187,6 +192,7 @@ class KSHHasher(BaseHasher):
         n_bits=32,
         *,
         n_anchors=300,
+        gamma="auto",
         n_labeled=2000,
         similarity="any",
         max_iter=500,
@@ -196,6 +202,7 @@ class KSHHasher(BaseHasher):
     ):
         self.n_bits = n_bits
         self.n_anchors = n_anchors
+        self.gamma = gamma
         self.n_labeled = n_labeled
         self.similarity = similarity
         self.max_iter = max_iter
@@ -220,7 +227,7 @@ class KSHHasher(BaseHasher):
     def _set_kernel(self, X, indices):
         """Take the rows `indices` of `X` as anchors; learn width and mean of the kernel."""
         self.anchor_indices_, self.anchors_ = indices, X[indices]
-        self.gamma_ = 1 / (2 * mean_squared_distance(X, self.anchors_))
+        self.gamma_ = kernel_width(self.gamma, X, self.anchors_)
         self.mean_, total = 0.0, np.zeros(len(indices))
         for rows in row_blocks(len(X)):
             total += self._kernel(X[rows]).sum(axis=0, dtype=np.float64)

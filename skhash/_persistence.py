@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash._io import replaced_file
 
-__all__ = ["SaveMixin"]
+__all__ = ["SaveMixin", "read_class_name", "read_state", "write_state"]
 
 _FORMAT = 1
 # What scikit-learn keeps on an estimator that is neither a parameter nor learnt.
@@ -50,6 +51,7 @@ class SaveMixin:
         See Also
         --------
         load : Read the file.
+        skhash.load : Read the file of a hasher of whatever class.
 
         References
         ----------
@@ -205,18 +207,8 @@ def read_state(path, types=()):
     ValueError
         If the file was not written by :func:`write_state`, is damaged, or is of a later version.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} is no file that save wrote, or it is damaged: {error}."
-        ) from error
-    if "skhash" not in metadata:
-        raise ValueError(
-            f"{str(path)!r} was not written by save: it holds tensors of another kind."
-        )
+    with _opened(path) as (metadata, file):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get("sha256") != _checksum(metadata["skhash"], tensors):
         raise ValueError(f"{str(path)!r} is damaged: its content is not what save wrote.")
     content = json.loads(metadata["skhash"])
@@ -227,6 +219,45 @@ def read_state(path, types=()):
         )
     known = {kind.__name__: kind for kind in types}
     return {name: _decode(node, tensors, known) for name, node in content["state"].items()}
+
+
+def read_class_name(path):
+    """Return the name of the class of the hasher that a file holds.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    name : str
+        Such as "LSHHasher".
+
+    Raises
+    ------
+    ValueError
+        If the file was not written by :func:`write_state`.
+    """
+    with _opened(path) as (metadata, _):
+        return json.loads(metadata["skhash"])["state"]["class"]
+
+
+@contextmanager
+def _opened(path):
+    """Yield the metadata of a file that :func:`write_state` wrote, and the open file, or raise."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "skhash" not in metadata:
+                raise ValueError(
+                    f"{str(path)!r} was not written by save: it holds tensors of another kind."
+                )
+            yield metadata, file
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} is no file that save wrote, or it is damaged: {error}."
+        ) from error
 
 
 def _checksum(text, tensors):

@@ -9,11 +9,11 @@ from sklearn.utils import check_random_state
 from skhash._anchors import (
     cross_product,
     draw_rows,
-    mean_squared_distance,
+    kernel_width,
     rbf_kernel,
     row_blocks,
 )
-from skhash._sklearn import Interval
+from skhash._sklearn import Interval, StrOptions
 from skhash.base import BaseHasher
 
 # Most passes over the bits in a turn, as in the authors' code.
@@ -61,19 +61,19 @@ class SDHHasher(BaseHasher):
     n_anchors : int, default=1000
         Number :math:`m` of anchors. If there are fewer training samples, all are anchors.
 
-    gamma : float or None, default=None
-        Parameter :math:`\gamma` of the kernel. None means :math:`1 / (2 s)`, with :math:`s` the
+    gamma : float or "auto", default="auto"
+        Parameter :math:`\gamma` of the kernel. "auto" is :math:`1 / (2 s)`, with :math:`s` the
         mean of :math:`\|x - z_j\|^2` over training samples and anchors.
 
-    reg : float, default=1.0
+    reg : float, default=1e-2
+        Regularisation :math:`\mu` of the hash functions.
+
+    reg_labels : float, default=1.0
         Regularisation :math:`\lambda` of the map from codes to labels.
 
     nu : float, default=1e-5
         Weight :math:`\nu` of the distance of codes from hash functions. The smaller, the more
         codes are decided by the labels alone.
-
-    reg_projection : float, default=1e-2
-        Regularisation :math:`\mu` of the hash functions.
 
     max_iter : int, default=5
         Most turns.
@@ -164,10 +164,10 @@ class SDHHasher(BaseHasher):
     _parameter_constraints: dict = {
         **BaseHasher._parameter_constraints,
         "n_anchors": [Interval(Integral, 1, None, closed="left")],
-        "gamma": [Interval(Real, 0, None, closed="neither"), None],
+        "gamma": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "reg": [Interval(Real, 0, None, closed="neither")],
+        "reg_labels": [Interval(Real, 0, None, closed="neither")],
         "nu": [Interval(Real, 0, None, closed="left")],
-        "reg_projection": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
@@ -179,10 +179,10 @@ class SDHHasher(BaseHasher):
         n_bits=32,
         *,
         n_anchors=1000,
-        gamma=None,
-        reg=1.0,
+        gamma="auto",
+        reg=1e-2,
+        reg_labels=1.0,
         nu=1e-5,
-        reg_projection=1e-2,
         max_iter=5,
         tol=1e-5,
         n_neighbors=5,
@@ -192,8 +192,8 @@ class SDHHasher(BaseHasher):
         self.n_anchors = n_anchors
         self.gamma = gamma
         self.reg = reg
+        self.reg_labels = reg_labels
         self.nu = nu
-        self.reg_projection = reg_projection
         self.max_iter = max_iter
         self.tol = tol
         self.n_neighbors = n_neighbors
@@ -201,7 +201,7 @@ class SDHHasher(BaseHasher):
 
     def _fit(self, X, Y):
         if not np.ptp(Y, axis=0).any():
-            raise ValueError(f"Y should vary over the training samples, got {len(Y)} equal rows.")
+            raise ValueError(f"y should vary over the training samples, got {len(Y)} equal rows.")
         rng = check_random_state(self.random_state)
         self._set_kernel(X, draw_rows(len(X), self.n_anchors, rng))
         features = np.ones((len(X), len(self.anchors_) + 1), X.dtype)
@@ -209,7 +209,7 @@ class SDHHasher(BaseHasher):
             features[rows, :-1] = self._kernel(X[rows])
         codes = 2 * rng.randint(2, size=(self.n_bits, len(X)), dtype=np.int8) - 1
         problem = _Alternation(
-            features, Y, codes, reg=self.reg, nu=self.nu, reg_projection=self.reg_projection
+            features, Y, codes, reg=self.reg, reg_labels=self.reg_labels, nu=self.nu
         )
         self.objective_ = np.array(self._alternate(problem))
         self.n_iter_ = len(self.objective_) - 1
@@ -226,8 +226,7 @@ class SDHHasher(BaseHasher):
     def _set_kernel(self, X, indices):
         """Take the rows `indices` of `X` as anchors, and settle the width of the kernel."""
         self.anchor_indices_, self.anchors_ = indices, X[indices]
-        scale = mean_squared_distance(X, self.anchors_)
-        self.gamma_ = self.gamma or 1 / (2 * scale)
+        self.gamma_ = kernel_width(self.gamma, X, self.anchors_)
 
     def _kernel(self, X):
         """Kernel values (n_samples, n_anchors) of `X`."""
@@ -254,10 +253,10 @@ class _Alternation:
     `codes` is (n_bits, n_samples), a row for each bit, since bits are what is updated.
     """
 
-    def __init__(self, features, Y, codes, *, reg, nu, reg_projection):
+    def __init__(self, features, Y, codes, *, reg, reg_labels, nu):
         self.features, self.targets = features, Y.astype(features.dtype)
         self.codes = codes.astype(features.dtype)
-        self.reg, self.nu, self.reg_projection = reg, nu, reg_projection
+        self.reg, self.reg_labels, self.nu = reg, reg_labels, nu
         self._gram = cross_product(features, features)
         self._spectrum = eigh(self._gram)
 
@@ -265,12 +264,12 @@ class _Alternation:
         """Set W, (n_bits, n_labels), to its minimum: a ridge regression of labels on codes."""
         self._code_gram = cross_product(self.codes.T, self.codes.T)
         self._code_targets = cross_product(self.codes.T, self.targets)
-        self.label_coef = _ridge(*eigh(self._code_gram), self._code_targets, self.reg)
+        self.label_coef = _ridge(*eigh(self._code_gram), self._code_targets, self.reg_labels)
 
     def update_projection(self):
         """Set P, (n_anchors + 1, n_bits), to its minimum: a ridge regression on features."""
         self._feature_codes = cross_product(self.features, self.codes.T)
-        self.projection = _ridge(*self._spectrum, self._feature_codes, self.reg_projection)
+        self.projection = _ridge(*self._spectrum, self._feature_codes, self.reg)
 
     def update_codes(self):
         """Pass over the bits until none changes, or often enough."""
@@ -295,10 +294,10 @@ class _Alternation:
         """Return the objective, by the products of `codes` that the steps of W and P have left."""
         W, projection = self.label_coef, self.projection
         fit = self.targets.sum(dtype=np.float64) - 2 * np.vdot(W, self._code_targets)
-        fit += np.vdot(W, self._code_gram @ W) + self.reg * np.vdot(W, W)
+        fit += np.vdot(W, self._code_gram @ W) + self.reg_labels * np.vdot(W, W)
         distance = self.codes.size - 2 * np.vdot(projection, self._feature_codes)
         distance += np.vdot(projection, self._gram @ projection)
-        distance += self.reg_projection * np.vdot(projection, projection)
+        distance += self.reg * np.vdot(projection, projection)
         return float(fit + self.nu * distance)
 
 

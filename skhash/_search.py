@@ -3,14 +3,17 @@
 from numbers import Integral
 
 import numpy as np
+from sklearn import get_config
 from sklearn.utils import gen_batches
 
 from skhash.codes import hamming_distances
 
 __all__ = ["check_n_neighbors", "nearest", "vote_shares"]
 
-# Query-item pairs of which the int64 sort keys are held at once: 32 MiB.
+# Query-item pairs that are held at once, unless scikit-learn's `working_memory` allows fewer.
 _CHUNK_PAIRS = 2**22
+# What a pair takes: a distance, its key, and the copy of the key that is sorted.
+_BYTES_PER_PAIR = 20
 
 
 def nearest(query_codes, database_codes, n_neighbors):
@@ -108,7 +111,8 @@ def _vote(distances, labels, n_neighbors):
 
 def _query_blocks(n_queries, n_database):
     """Return slices of as many queries as are compared with the whole database at once."""
-    return gen_batches(n_queries, max(1, _CHUNK_PAIRS // n_database))
+    n_pairs = min(_CHUNK_PAIRS, get_config()["working_memory"] * 2**20 // _BYTES_PER_PAIR)
+    return gen_batches(n_queries, max(1, int(n_pairs) // n_database))
 
 
 def check_n_neighbors(n_neighbors, n_database):

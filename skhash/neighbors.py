@@ -7,8 +7,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
-from skhash._search import nearest
-from skhash._sklearn import Interval, fit_context
+from skhash._search import check_n_neighbors, nearest
+from skhash._sklearn import Interval, StrOptions, fit_context
 from skhash.codes import pack_codes
 
 __all__ = ["HammingNeighbors"]
@@ -25,6 +25,11 @@ class HammingNeighbors(BaseEstimator):
     ----------
     n_neighbors : int, default=5
         Number of neighbours that `kneighbors` returns.
+
+    algorithm : {"auto", "brute", "faiss"}, default="auto"
+        What searches; the result is the same. "brute" compares all pairs with NumPy, within
+        scikit-learn's `working_memory`. "faiss" takes the flat binary index of the package faiss,
+        which has to be installed. "auto" is "brute".
 
     Attributes
     ----------
@@ -45,13 +50,15 @@ class HammingNeighbors(BaseEstimator):
 
     _parameter_constraints: dict = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "algorithm": [StrOptions({"auto", "brute", "faiss"})],
     }
 
     # `codes` is what X is elsewhere, no metadata to be routed.
     __metadata_request__fit = {"codes": metadata_routing.UNUSED}
 
-    def __init__(self, n_neighbors=5):
+    def __init__(self, n_neighbors=5, *, algorithm="auto"):
         self.n_neighbors = n_neighbors
+        self.algorithm = algorithm
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, codes, y=None):  # noqa: ARG002
@@ -109,6 +116,9 @@ class HammingNeighbors(BaseEstimator):
         ValueError
             If there are no codes, they are malformed or of another length, or `n_neighbors` is
             below 1 or above the number of codes searched.
+
+        ImportError
+            If `algorithm` is "faiss" and faiss is not installed.
         """
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
@@ -118,7 +128,8 @@ class HammingNeighbors(BaseEstimator):
                 f"codes has {n_bits} bits, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} bits as input."
             )
-        distances, indices = nearest(self._pack(codes), self.codes_, k)
+        search = _faiss_nearest if self.algorithm == "faiss" else nearest
+        distances, indices = search(self._pack(codes), self.codes_, k)
         return (distances, indices) if return_distance else indices
 
     def _pack(self, codes):
@@ -130,3 +141,19 @@ class HammingNeighbors(BaseEstimator):
                 f"required by {type(self).__name__}."
             )
         return packed
+
+
+def _faiss_nearest(query_codes, database_codes, n_neighbors):
+    """Return what :func:`skhash._search.nearest` returns, by faiss, whose order is the same."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "algorithm='faiss' needs the package faiss; `pip install faiss-cpu` brings it. "
+            "'brute' needs none."
+        ) from error
+    check_n_neighbors(n_neighbors, len(database_codes))
+    index = faiss.IndexBinaryFlat(8 * database_codes.shape[1])
+    index.add(np.ascontiguousarray(database_codes))
+    distances, indices = index.search(np.ascontiguousarray(query_codes), n_neighbors)
+    return distances.astype(np.int16), indices

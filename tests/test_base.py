@@ -258,13 +258,13 @@ def test_predict_does_not_depend_on_the_order_of_the_database(hasher, data):
         assert fitted.score(X, labels) == pytest.approx(fitted.score(X[order], labels[order]))
 
 
-@pytest.mark.parametrize("chunk_pairs", [1, 60, 150, 10**6])
-def test_predict_does_not_depend_on_chunks(chunk_pairs, data, monkeypatch):
+@pytest.mark.parametrize("kibibytes", [0, 2, 3, 10**6])
+def test_predict_does_not_depend_on_working_memory(kibibytes, data):
     X, Y, _ = data
     hasher = LSHHasher(5, random_state=0).fit(X, Y)
     expected = hasher.predict(X)
-    monkeypatch.setattr(neighbors, "_CHUNK_PAIRS", chunk_pairs)
-    assert_array_equal(hasher.predict(X), expected)
+    with sklearn.config_context(working_memory=kibibytes / 1024):
+        assert_array_equal(hasher.predict(X), expected)
 
 
 @all_hashers
@@ -411,21 +411,21 @@ BAD_FITS = {
         lambda s: (s.X, s.X[:, 0]),
         "Unknown label type: continuous.*indicator mat",
     ),
-    "continuous 2D": ({}, lambda s: (s.X, s.X[:, :2]), "indicator matrix of 0 and 1, got 0.12573"),
-    "a 2": ({}, lambda s: (s.X, s.Y + 1), "Y should be an indicator matrix of 0 and 1, got [12]"),
-    "a -1": ({}, lambda s: (s.X, 2.0 * s.Y - 1), r"indicator matrix of 0 and 1, got -1\.0"),
-    "sparse 2": ({}, lambda s: (s.X, sparse.csr_array(2 * s.Y)), "matrix of 0 and 1, got 2"),
+    "continuous 2D": ({}, lambda s: (s.X, s.X[:, :2]), "only 0 and 1, got 0.12573"),
+    "a 2": ({}, lambda s: (s.X, s.Y + 1), "y must hold only 0 and 1, got [12]"),
+    "a -1": ({}, lambda s: (s.X, 2.0 * s.Y - 1), r"only 0 and 1, got -1\.0"),
+    "sparse 2": ({}, lambda s: (s.X, sparse.csr_array(2 * s.Y)), "only 0 and 1, got 2"),
     "strings 2D": (
         {},
         lambda s: (s.X, s.Y.astype(str)),
-        "indicator matrix of 0 and 1, got '[01]'",
+        "only 0 and 1, got '[01]'",
     ),
-    "column": ({}, lambda s: (s.X, np.arange(60)[:, None]), "matrix of 0 and 1, got 2"),
-    "NaN": ({}, lambda s: (s.X, np.where(s.Y, np.nan, 1.0)), "Input Y contains NaN"),
-    "NaN 1D": ({}, lambda s: (s.X, np.where(s.Y[:, 0], np.nan, 1.0)), "Input Y contains NaN"),
+    "column": ({}, lambda s: (s.X, np.arange(60)[:, None]), "only 0 and 1, got 2"),
+    "NaN": ({}, lambda s: (s.X, np.where(s.Y, np.nan, 1.0)), "Input y contains NaN"),
+    "NaN 1D": ({}, lambda s: (s.X, np.where(s.Y[:, 0], np.nan, 1.0)), "Input y contains NaN"),
     "ragged": ({}, lambda s: (s.X, [[1], [1, 2]] * 30), "different lengths.*MultiLabelBinarizer"),
-    "sets": ({}, lambda s: (s.X, [{1}, {1, 2}] * 30), "Unknown label type for Y"),
-    "mixed": ({}, lambda s: (s.X, np.array([1, "a"] * 30, object)), "Unknown label type for Y"),
+    "sets": ({}, lambda s: (s.X, [{1}, {1, 2}] * 30), "Unknown label type for y"),
+    "mixed": ({}, lambda s: (s.X, np.array([1, "a"] * 30, object)), "Unknown label type for y"),
     "0D": ({}, lambda s: (s.X, 1), r"1D class labels, got an array of shape \(\)"),
     "3D": ({}, lambda s: (s.X, s.Y[:, :, None]), r"labels, got an array of shape \(60, 4, 1\)"),
     "no labels": ({}, lambda s: (s.X, s.Y[:, :0]), r"labels, got an array of shape \(60, 0\)"),
@@ -484,9 +484,9 @@ def test_supervised_hasher_requires_labels(data):
 
 BAD_DATABASES = {
     "short Y": (lambda s: (s.X, s.Y[:-1]), r"inconsistent numbers of samples: \[60, 59\]"),
-    "a 2": (lambda s: (s.X, 2 * s.Y), "indicator matrix of 0 and 1, got 2"),
+    "a 2": (lambda s: (s.X, 2 * s.Y), "only 0 and 1, got 2"),
     "continuous": (lambda s: (s.X, s.X[:, 0]), "Unknown label type: continuous"),
-    "NaN": (lambda s: (s.X, np.where(s.Y, np.nan, 0)), "Input Y contains NaN"),
+    "NaN": (lambda s: (s.X, np.where(s.Y, np.nan, 0)), "Input y contains NaN"),
     "features": (lambda s: (s.X[:, :3], s.Y), "X has 3 features, but LSHHasher is expecting 6"),
     "X NaN": (lambda s: (s.X + np.nan, s.Y), "Input X contains NaN"),
 }
@@ -546,7 +546,7 @@ def test_error_before_fit_and_on_other_samples(hasher, method, data):
 def test_error_without_labels_in_the_database(data):
     X, Y, _ = data
     unlabelled = [LSHHasher(4).fit(X), LSHHasher(4).fit(X, Y).set_database(X)]
-    message = r"database of this LSHHasher has no label sets\. Call fit\(X, Y\) or set_database\("
+    message = r"database of this LSHHasher has no label sets\. Call fit\(X, y\) or set_database\("
     for hasher in unlabelled:
         for call in (lambda h=hasher: h.predict(X), lambda h=hasher: h.score(X, Y)):
             with pytest.raises(ValueError, match=message):
@@ -561,7 +561,7 @@ def test_error_on_labels_to_score(data):
         (Y[:-1], r"inconsistent numbers of samples: \[60, 59\]"),
         (Y[:, :3], r"\(n_samples, 4\), as in fit, got shape \(60, 3\)"),
         (y, r"\(n_samples, 4\), as in fit, got shape \(60,\)"),
-        (Y + 1, "indicator matrix of 0 and 1"),
+        (Y + 1, "y must hold only 0 and 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             hasher.score(X, labels)

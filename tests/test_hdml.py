@@ -146,7 +146,7 @@ def test_margin_above_the_number_of_bits_is_never_met(data):
     assert np.all(bounds[1] >= 5)
     assert_allclose(bounds[1] - bounds[0], 5)
     hasher = HDMLHasher(3, margin=8, max_epochs=30, random_state=0).fit(*data)
-    assert np.all(hasher.loss_curve_ >= 5)
+    assert min(hasher.loss_curve_) >= 5
     assert hasher.loss_curve_[-1] < hasher.loss_curve_[0]
 
 
@@ -280,7 +280,7 @@ def test_training_lowers_the_bound_and_beats_random_hyperplanes(digits):
     X, y, queries, targets = digits
     hasher = HDMLHasher(16, max_epochs=20, random_state=0).fit(X, y)
     start = HDMLHasher(16, max_epochs=1, learning_rate=1e-9, random_state=0).fit(X, y)
-    assert hasher.loss_curve_.shape == (20,)
+    assert len(hasher.loss_curve_) == 20
     assert hasher.loss_curve_[-1] < 0.5 * hasher.loss_curve_[0]
     assert mean_bound(hasher, queries, targets) < 0.4 * mean_bound(start, queries, targets)
     random = LSHHasher(16, random_state=0).fit(X, y)

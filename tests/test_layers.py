@@ -1,8 +1,11 @@
 """The layers of the library: which module may import which, read from the source."""
 
 import ast
+import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,38 +15,37 @@ import skhash
 
 ROOT = Path(skhash.__file__).parent
 
-# Modules of which every import of a skhash module is listed; any other, a hasher for one, may
-# import these and `base`, and nothing may import it but the package that it is in.
-DEEP = (
-    "networks",
-    "losses",
-    "sampling",
-    "_checkpoint",
-    "_devices",
-    "_inputs",
-    "_onnx",
-    "_training",
-)
-LEVEL_0 = {"codes", "datasets", "_anchors", "_persistence", "_version"} | {
-    f"deep.{name}" for name in DEEP
-}
-LEVEL_1 = {
-    "metrics._closed_forms": set(),
-    "metrics._fitted": {"codes"},
-    "metrics._histogram": {"codes", "metrics._closed_forms"},
-    "metrics._ranking": {"codes", "metrics._closed_forms", "metrics._histogram"},
-    "neighbors": {"codes"},
-}
-LEVEL_2 = {"base": LEVEL_0 | set(LEVEL_1)}
-BELOW_HASHERS = LEVEL_0 | set(LEVEL_1) | {"base"}
-MAY_IMPORT = {**{module: set() for module in LEVEL_0}, **LEVEL_1, **LEVEL_2}
+# The one table of levels is that of the documentation.
+TABLE = Path(__file__).parents[1] / "docs" / "design.rst"
+
+
+def read_table():
+    """Rows of the table: level, patterns of modules, patterns of what they may import."""
+    text = TABLE.read_text(encoding="utf-8")
+    text = text[text.index("   * - Level") : text.index("So a loss knows no network")]
+    rows = []
+    for cells in (row.split("\n     - ") for row in text.split("   * - ")[2:]):
+        level, modules, may = int(cells[0]), *(re.findall("`([^`]+)`", c) for c in cells[1:])
+        if "levels below" in cells[2]:
+            may += [module for below, patterns, _ in rows if below < level for module in patterns]
+        rows.append((level, modules, may))
+    return rows
+
+
+def matches(module, patterns):
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
+
+
+ROWS = read_table()
+# What the table does not name, such as a new hasher, may import all below the hashers.
+BELOW_HASHERS = [pattern for level, modules, _ in ROWS if level < 3 for pattern in modules]
 
 # Third-party packages with one place each.
 PLACES = {
     "torch": lambda module: module.startswith("deep."),
     "torchvision": lambda module: module.startswith("deep."),
     "timm": lambda module: module.startswith("deep."),
-    "matplotlib": lambda module: module == "metrics._plot",
+    "matplotlib": lambda module: module.startswith("metrics._plot"),
     "faiss": lambda module: module == "neighbors",
     "onnx": lambda module: module == "deep._onnx",
     "onnxscript": lambda module: module == "deep._onnx",
@@ -62,6 +64,7 @@ def read_sources():
 
 
 SOURCES = read_sources()
+SKLEARN_PRIVATE = re.compile(r"sklearn(\.\w+)*\._")
 
 
 def imported_names(tree):
@@ -109,6 +112,8 @@ def violations(module, sources):
             yield f"{module} imports {top}"
     for top in {name.split(".")[0] for name in imported_at_top(tree)} & INSIDE_FUNCTIONS:
         yield f"{module} imports {top} at its top"
+    if module != "_sklearn":
+        yield from (f"{module} imports {name}" for name in names if SKLEARN_PRIVATE.match(name))
     for other in {own_module(name, sources) for name in names} - {module, None}:
         if not allowed(module, other):
             yield f"{module} imports {other}"
@@ -118,8 +123,64 @@ def allowed(module, other):
     if module.endswith("__init__"):
         # A package shows what its own modules and packages define.
         return other.startswith(module.removesuffix("__init__"))
+    if other == "__init__":
+        return module in ("_load", "utils")
+    may = next((may for _, modules, may in ROWS if matches(module, modules)), BELOW_HASHERS)
     # What a package shows is to be imported from the module that defines it.
-    return other in MAY_IMPORT.get(module, BELOW_HASHERS)
+    is_shown = other.endswith("__init__") and other not in ("deep.losses.__init__",)
+    return matches(other, may) and not is_shown
+
+
+def import_graph(sources):
+    """What each module imports when it is imported, packages as their `__init__` counted."""
+    graph = {}
+    for module, source in sources.items():
+        names = imported_at_top(ast.parse(source))
+        direct = {own_module(name, sources) for name in names} - {module, None}
+        # With a module come the packages that it is in, but for those that are at it already.
+        around = {package for other in direct for package in packages_of(other, sources)}
+        graph[module] = direct | (around - packages_of(module, sources) - {module})
+    return graph
+
+
+def packages_of(module, sources):
+    parts = module.split(".")[:-1]
+    packages = {".".join([*parts[:n], "__init__"]) for n in range(1, len(parts) + 1)}
+    return (packages | {"__init__"}) & set(sources)
+
+
+def circle(graph):
+    """A circle of imports, as a list of modules, or None."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_imports_have_no_circle():
+    assert circle(import_graph(SOURCES)) is None
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("codes", "from skhash.base import BaseHasher"),
+        ("codes", "import skhash._search"),
+        # By way of the package, whose `__init__` imports the scorers.
+        ("metrics._scorer", "from skhash import base"),
+        ("_labels", "from skhash.metrics._closed_forms import METRICS"),
+        ("deep.losses._base", "from skhash.deep.losses import get_loss"),
+    ],
+)
+def test_a_planted_circle_is_found(module, line):
+    planted = {**SOURCES, module: SOURCES[module] + "\n" + line}
+    assert module in circle(import_graph(planted))
+
+
+def test_imports_inside_functions_are_no_circle():
+    planted = {**SOURCES, "codes": "def f():\n    from skhash.base import BaseHasher"}
+    assert circle(import_graph(planted)) is None
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -127,9 +188,13 @@ def test_imports_keep_to_the_table(module):
     assert list(violations(module, SOURCES)) == []
 
 
-def test_table_names_modules_that_exist():
-    assert set(SOURCES) >= BELOW_HASHERS
-    assert set(SOURCES) >= {"_lsh", "_itq", "deep._hasher", "metrics._scorer"}
+def test_table_names_all_modules_and_no_other():
+    patterns = [pattern for _, modules, _ in ROWS for pattern in modules]
+    modules = {module for module in SOURCES if not module.endswith("__init__")}
+    assert [module for module in sorted(modules) if not matches(module, patterns)] == []
+    # A package is in the table by its modules, a module that is a package by its `__init__`.
+    known = modules | {module.removesuffix(".__init__") for module in SOURCES}
+    assert [p for p in patterns if not any(fnmatchcase(module, p) for module in known)] == []
 
 
 @pytest.mark.parametrize(
@@ -138,13 +203,14 @@ def test_table_names_modules_that_exist():
         ("codes", "from skhash import datasets", "imports datasets"),
         ("codes", "import skhash.neighbors", "imports neighbors"),
         ("codes", "def f():\n    from skhash.base import BaseHasher", "imports base"),
-        ("deep.losses", "from skhash.deep import networks", "imports deep.networks"),
-        ("deep.losses", "from skhash.codes import pack_codes", "imports codes"),
+        ("deep.losses._base", "from skhash.deep import networks", "imports deep.networks"),
+        ("deep.losses._base", "from skhash.codes import pack_codes", "imports codes"),
         ("deep.sampling", "from skhash.deep._inputs import x", "imports deep._inputs"),
-        ("metrics._histogram", "import skhash.metrics._ranking", "imports metrics._ranking"),
+        ("metrics._histogram", "from skhash.base import BaseHasher", "imports base"),
+        ("_lsh", "from sklearn.base import _fit_context", "imports sklearn.base._fit_context"),
+        ("_lsh", "import sklearn.utils._param_validation", "sklearn.utils._param_validation"),
         ("neighbors", "from skhash.metrics._ranking import x", "imports metrics._ranking"),
         ("neighbors", "from skhash.metrics import ndcg_score", "imports metrics.__init__"),
-        ("base", "from skhash.metrics._scorer import x", "imports metrics._scorer"),
         ("base", "from skhash._lsh import LSHHasher", "imports _lsh"),
         ("base", "from skhash import LSHHasher", "imports __init__"),
         ("_lsh", "from skhash._itq import ITQHasher", "imports _itq"),
@@ -156,7 +222,7 @@ def test_table_names_modules_that_exist():
         ("_lsh", "def f():\n    from torch import nn", "imports torch"),
         ("datasets", "import torchvision.io", "imports torchvision"),
         ("metrics._ranking", "def f():\n    import matplotlib.pyplot", "imports matplotlib"),
-        ("metrics._plot", "import matplotlib.pyplot as plt", "imports matplotlib at its top"),
+        ("metrics._plot._curve", "import matplotlib.pyplot", "imports matplotlib at its top"),
         ("metrics._ranking", "def f():\n    import faiss", "imports faiss"),
         ("neighbors", "import faiss", "imports faiss at its top"),
         ("neighbors", "try:\n    import faiss\nexcept ImportError:\n    pass", "faiss at its top"),
@@ -179,8 +245,10 @@ def test_table_forbids(module, line, expected):
         ("neighbors", "def f():\n    import faiss"),
         ("neighbors", "from skhash import codes"),
         ("_lsh", "import skhash.codes, skhash.base"),
-        ("metrics._plot", "class A:\n    def plot(self):\n        import matplotlib.pyplot"),
-        ("metrics._plot", "from skhash.base import BaseHasher"),
+        (
+            "metrics._plot._curve",
+            "class A:\n    def f(self):\n        import matplotlib.pyplot",
+        ),
         ("_new", "from skhash.codes import pack_codes\nfrom skhash.base import BaseHasher"),
         ("deep._new", "import torch\nfrom skhash.deep.losses import ranking_loss"),
         ("deep.networks", "import torchvision\ndef f():\n    import timm"),
@@ -229,7 +297,7 @@ def run_python(code):
 
 def test_import_takes_neither_torch_nor_matplotlib():
     late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas")
-    shallow = "import skhash.base, skhash.codes, skhash.datasets, skhash.metrics, skhash.neighbors"
+    shallow = "import skhash; skhash.codes, skhash.datasets, skhash.metrics, skhash.neighbors"
     # scikit-learn imports pandas where it is installed.
     given = "import sys, sklearn.utils; given = {*sys.modules}"
     printed = run_python(f"{given}\n{shallow}\nprint({{*{late}}} & {{*sys.modules}} - given)")

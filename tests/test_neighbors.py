@@ -1,13 +1,15 @@
 """Exact search: against a stable sort, scikit-learn, and itself in other chunks."""
 
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 
-from skhash import neighbors
 from skhash.codes import pack_codes
 from skhash.neighbors import HammingNeighbors
 
@@ -61,11 +63,11 @@ def test_ties_come_in_database_order():
     assert_array_equal(distances, [[0, 4, 4]])
 
 
-@pytest.mark.parametrize("chunk_pairs", [1, 40, 100, 480, 10**6])
-def test_result_does_not_depend_on_chunks(chunk_pairs, monkeypatch):
+@pytest.mark.parametrize("kibibytes", [0, 1, 2, 10, 10**6])
+def test_result_does_not_depend_on_working_memory(kibibytes):
     queries, database = make_codes(12, 5), make_codes(40, 5, seed=1)
-    monkeypatch.setattr(neighbors, "_CHUNK_PAIRS", chunk_pairs)
-    found = HammingNeighbors(7).fit(database).kneighbors(queries)
+    with config_context(working_memory=kibibytes / 1024):
+        found = HammingNeighbors(7).fit(database).kneighbors(queries)
     for got, expected in zip(found, naive_kneighbors(queries, database, 7), strict=True):
         assert_array_equal(got, expected)
 
@@ -132,6 +134,29 @@ def test_error_on_more_neighbors_than_codes():
         search.kneighbors(make_codes(2, 5))
     with pytest.raises(ValueError, match=message.format(22)):
         search.kneighbors(make_codes(2, 5), 22)
+
+
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 12, 63, 64, 65])
+def test_faiss_finds_the_same(n_bits):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    queries, database = make_codes(20, n_bits), make_codes(300, n_bits, seed=1)
+    for k in (1, 9, 300):
+        expected = HammingNeighbors(k).fit(database).kneighbors(queries)
+        found = HammingNeighbors(k, algorithm="faiss").fit(database).kneighbors(queries)
+        for got, right in zip(found, expected, strict=True):
+            assert got.dtype == right.dtype
+            assert_array_equal(got, right)
+    search = HammingNeighbors(301, algorithm="faiss").fit(database)
+    with pytest.raises(ValueError, match="Expected n_neighbors <= n_database"):
+        search.kneighbors(queries)
+
+
+def test_error_without_faiss(monkeypatch):
+    # As where the package is not installed.
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    search = HammingNeighbors(2, algorithm="faiss").fit(make_codes(20, 5))
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        search.kneighbors(make_codes(2, 5))
 
 
 def test_error_on_algorithm():

@@ -37,8 +37,8 @@ def features_by_definition(hasher, X):
 def loss_by_definition(problem):
     """The objective as the documentation has it, B of a row for each sample."""
     B, W, P = problem.codes.T, problem.label_coef, problem.projection
-    labels = ((problem.targets - B @ W) ** 2).sum() + problem.reg * (W**2).sum()
-    distance = ((B - problem.features @ P) ** 2).sum() + problem.reg_projection * (P**2).sum()
+    labels = ((problem.targets - B @ W) ** 2).sum() + problem.reg_labels * (W**2).sum()
+    distance = ((B - problem.features @ P) ** 2).sum() + problem.reg * (P**2).sum()
     return labels + problem.nu * distance
 
 
@@ -49,7 +49,7 @@ def make_problem(data, n_bits=5, *, nu=0.1, dtype=np.float64, seed=0):
     hasher = hasher_for(2).fit(X, Y)
     features = features_by_definition(hasher, X).astype(dtype)
     codes = rng.choice([-1, 1], (n_bits, len(X)))
-    problem = _Alternation(features, Y, codes, reg=0.7, nu=nu, reg_projection=0.3)
+    problem = _Alternation(features, Y, codes, reg=0.3, reg_labels=0.7, nu=nu)
     problem.update_label_coef()
     problem.update_projection()
     return problem
@@ -205,7 +205,7 @@ def test_regressions_equal_those_of_sklearn(data):
 def test_equal_bits_and_equal_anchors_are_harmless(data):
     # Both Gram matrices are singular but for a regularisation that is next to nothing.
     X, Y = np.repeat(data[0][:20], 3, axis=0), np.repeat(data[1][:20], 3, axis=0)
-    hasher = hasher_for(40, n_anchors=60, reg=1e-9, reg_projection=1e-9).fit(X, Y)
+    hasher = hasher_for(40, n_anchors=60, reg=1e-9, reg_labels=1e-9).fit(X, Y)
     assert np.isfinite(hasher.coef_).all()
     assert np.isfinite(hasher.label_coef_).all()
     assert_array_equal(hasher.transform(X)[::3], hasher.transform(X)[1::3])
@@ -214,14 +214,14 @@ def test_equal_bits_and_equal_anchors_are_harmless(data):
 # The hash functions.
 
 
-@pytest.mark.parametrize("gamma", [None, 0.03])
+@pytest.mark.parametrize("gamma", ["auto", 0.03])
 def test_projection_equals_its_definition(gamma, data):
     X, Y = data
     hasher = hasher_for(gamma=gamma).fit(X[:100], Y[:100])
     assert_array_equal(hasher.anchors_, X[hasher.anchor_indices_])
     assert hasher.anchors_.shape == (12, 7)
     squares = ((X[:100, None] - hasher.anchors_) ** 2).sum(axis=2)
-    assert_allclose(hasher.gamma_, gamma or 1 / (2 * squares.mean()))
+    assert_allclose(hasher.gamma_, 1 / (2 * squares.mean()) if gamma == "auto" else gamma)
     P = np.c_[hasher.coef_, hasher.intercept_]
     assert_allclose(hasher.project(X), features_by_definition(hasher, X) @ P.T, atol=1e-8)
     assert_array_equal(hasher.transform(X), hasher.project(X) >= 0)
@@ -237,8 +237,8 @@ def test_fit_ends_with_both_regressions_on_its_codes(data, monkeypatch):
     hasher = hasher_for().fit(X, Y)
     B, Phi = kept[0].codes.T, features_by_definition(hasher, X)
     W, P = hasher.label_coef_.T, np.c_[hasher.coef_, hasher.intercept_].T
-    assert_allclose(B.T @ (Y - B @ W), hasher.reg * W, atol=1e-9)
-    assert_allclose(Phi.T @ (B - Phi @ P), hasher.reg_projection * P, atol=1e-6)
+    assert_allclose(B.T @ (Y - B @ W), hasher.reg_labels * W, atol=1e-9)
+    assert_allclose(Phi.T @ (B - Phi @ P), hasher.reg * P, atol=1e-6)
     # The hash functions mostly give the codes that were learnt.
     assert ((hasher.project(X) >= 0) == (B > 0)).mean() > 0.85
 
@@ -387,7 +387,7 @@ def test_input_is_left_alone(data):
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e8 / 3])
-@pytest.mark.parametrize("gamma", [None, 1.0])
+@pytest.mark.parametrize("gamma", ["auto", 1.0])
 def test_error_on_constant_features(gamma, constant, data):
     X = np.full((150, 7), constant) + np.arange(7)
     with pytest.raises(ValueError, match="X should vary over the training samples"):
@@ -396,7 +396,7 @@ def test_error_on_constant_features(gamma, constant, data):
 
 @pytest.mark.parametrize("Y", [np.ones((150, 2), int), np.zeros((150, 2), int), ["a"] * 150])
 def test_error_on_constant_labels(Y, data):
-    with pytest.raises(ValueError, match="Y should vary over the training samples, got 150 equal"):
+    with pytest.raises(ValueError, match="y should vary over the training samples, got 150 equal"):
         hasher_for().fit(data[0], Y)
 
 
@@ -406,7 +406,7 @@ def test_error_leaves_the_hasher_as_it_was(data):
     codes = hasher.transform(X)
     with pytest.raises(ValueError, match="requires y to be passed"):
         hasher.fit(X)
-    with pytest.raises(ValueError, match="Y should vary"):
+    with pytest.raises(ValueError, match="y should vary"):
         hasher.fit(X[:20], np.ones(20, int))
     assert_array_equal(hasher.transform(X), codes)
 
@@ -419,7 +419,7 @@ def test_error_leaves_the_hasher_as_it_was(data):
         {"gamma": 0.0},
         {"reg": 0.0},
         {"nu": -1e-9},
-        {"reg_projection": 0.0},
+        {"reg_labels": 0.0},
         {"max_iter": 0},
         {"tol": -1.0},
     ],

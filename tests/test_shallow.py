@@ -318,7 +318,7 @@ def test_error_on_constant_features(Hasher, constant, data):
 
 @pytest.mark.parametrize("Y", [np.ones((120, 2), int), np.zeros((120, 2), int), ["a"] * 120])
 def test_error_on_constant_labels(Y, data):
-    with pytest.raises(ValueError, match="Y should vary over the training samples, got 120 equal"):
+    with pytest.raises(ValueError, match="y should vary over the training samples, got 120 equal"):
         CCAITQHasher(2).fit(data[0], Y)
 
 
