@@ -145,6 +145,14 @@ class ITQHasher(_RotatedHasher):
     --------
     CCAITQHasher : The same, on directions learnt from label sets.
 
+    Notes
+    -----
+    With `partial_fit`, what is kept between calls does not grow with the number of samples: sums
+    over all of them, and `n_rotation_samples` of them. After the last part the hasher is that of
+    `fit` on all parts in their order, to rounding. Each call learns the directions and the
+    rotation anew, so few large parts take less time than many small ones. A call after `fit`
+    starts anew.
+
     References
     ----------
     Y. Gong, S. Lazebnik, "Iterative quantization: a Procrustean approach to learning binary
@@ -262,6 +270,14 @@ class CCAITQHasher(_RotatedHasher):
     See Also
     --------
     ITQHasher : The same without label sets.
+
+    Notes
+    -----
+    With `partial_fit`, what is kept between calls does not grow with the number of samples: sums
+    over all of them, and `n_rotation_samples` of them. After the last part the hasher is that of
+    `fit` on all parts in their order, to rounding. Each call learns the directions and the
+    rotation anew, so few large parts take less time than many small ones. A call after `fit`
+    starts anew.
 
     References
     ----------

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import skhash
 from skhash import (
     CCAITQHasher,
     DeepRankingHasher,
@@ -230,6 +231,7 @@ def test_error_of_writing_leaves_the_old_file(rows, tmp_path, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
+    # A disk that is full halfway.
     monkeypatch.setattr("skhash._persistence.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         LSHHasher(16, random_state=0).fit(X).save(file)
@@ -255,6 +257,37 @@ def test_error_on_foreign_and_damaged_files(rows, tmp_path):
         LSHHasher.load(file)
 
 
+def test_load_finds_the_class(rows, tmp_path):
+    X, Y = rows
+    file = tmp_path / "hasher"
+    for hasher in (LSHHasher(8, random_state=0), ITQHasher(3, random_state=0), deep()):
+        hasher.fit(X, Y).save(file)
+        loaded = skhash.load(file)
+        assert type(loaded) is type(hasher)
+        np.testing.assert_array_equal(loaded.transform(X), hasher.transform(X))
+        assert skhash.load(file, n_neighbors=9).n_neighbors == 9
+
+
+class OwnHasher(LSHHasher):
+    """A hasher that is not part of the package."""
+
+
+def test_load_errors(rows, tmp_path):
+    file = tmp_path / "hasher"
+    with pytest.raises(FileNotFoundError):
+        skhash.load(file)
+    OwnHasher(8, random_state=0).fit(rows[0]).save(file)
+    with pytest.raises(ValueError, match=r"not part of skhash: read it with OwnHasher\.load"):
+        skhash.load(file)
+    assert isinstance(OwnHasher.load(file), OwnHasher)
+    save_file({"weight": np.zeros(3)}, file)
+    with pytest.raises(ValueError, match="tensors of another kind"):
+        skhash.load(file)
+    file.write_bytes(b"{}")
+    with pytest.raises(ValueError, match="damaged"):
+        skhash.load(file)
+
+
 @pytest.mark.parametrize("where", ["tensors", "text"])
 def test_error_on_any_changed_byte(where, rows, tmp_path):
     X, Y = rows
@@ -271,6 +304,7 @@ def test_error_on_any_changed_byte(where, rows, tmp_path):
 
 def test_error_on_a_later_format(rows, tmp_path, monkeypatch):
     file = tmp_path / "hasher.safetensors"
+    # What a later version will write.
     monkeypatch.setattr("skhash._persistence._FORMAT", 99)
     LSHHasher(8, random_state=0).fit(rows[0]).save(file)
     monkeypatch.undo()
