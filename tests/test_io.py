@@ -8,9 +8,11 @@ import pytest
 from skhash._io import replaced_file
 
 
-def write(path, content):
+def write(path, content, error=None):
     with replaced_file(path) as beside:
         beside.write_bytes(content)
+        if error is not None:
+            raise error
 
 
 def test_the_new_file_is_in_place_of_the_old_one(tmp_path):
@@ -30,9 +32,8 @@ def test_a_write_that_fails_leaves_what_there_was(there, error, tmp_path):
     if there:
         write(file, b"old")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(type(error)), replaced_file(file) as beside:
-        beside.write_bytes(b"half")
-        raise error
+    with pytest.raises(type(error)):
+        write(file, b"half", error)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -40,7 +41,7 @@ def test_a_full_disk_at_the_flush_leaves_what_there_was(tmp_path, monkeypatch):
     # A disk may report only when it is flushed that it is full.
     write(tmp_path / "codes", b"old")
 
-    def fail(descriptor):
+    def fail(_):
         raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
