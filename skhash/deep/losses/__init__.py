@@ -1,9 +1,10 @@
 """Losses of deep hashing: functions of a batch, with no knowledge of networks or loops.
 
 :func:`ranking_loss` and :func:`tie_aware_ndcg_loss` are functions of distances and relevance. The
-classes are what `DeepRankingHasher` takes as its loss. Each has the hyper-parameters of one paper's
-loss, and its value on a batch of projections and labels. :class:`HashingLoss` says what such a
-class needs. :class:`MemoryLoss` adds remembered samples to any loss that compares samples.
+classes are what `DeepRankingHasher` takes as its loss. Each has the hyper-parameters of one
+paper's loss, and its value on a batch of projections and labels. :class:`HashingLoss` says what
+such a class needs. :class:`MemoryLoss` adds remembered samples to any loss that compares
+samples.
 """
 
 from skhash.deep.losses._base import HashingLoss, StartedLoss

@@ -82,9 +82,9 @@ class CentralSimilarityLoss(HashingLoss):
     ----------
     centers : {"auto", "hadamard", "bernoulli"}, default="auto"
         Centres of the labels. "hadamard": random rows of a Hadamard matrix, which differ from each
-        other in half of the bits. "bernoulli": random bits. "auto" takes "hadamard" where there are
-        enough rows: for up to ``2 * order`` labels, where `order` is the least power of 2 that is
-        not below `n_bits`.
+        other in half of the bits. "bernoulli": random bits. "auto" takes "hadamard" where rows
+        suffice: for up to ``2 * order`` labels, where `order` is the least power of 2 that is not
+        below `n_bits`.
 
     quantization : float, default=0.05
         Weight of the squared distance to the nearer of -1 and 1. The default is that of the

@@ -101,7 +101,7 @@ class TripletLikelihoodLoss(HashingLoss):
 
 
 class _TripletLikelihood(torch.autograd.Function):
-    """Mean of ``softplus(margin + s_n - s_p)`` over triplets of rows, and whether a row has any."""
+    """Mean of ``softplus(margin + s_n - s_p)`` over triplets of rows, and if a row has any."""
 
     @staticmethod
     def forward(ctx, similarities, relevance, margin):
