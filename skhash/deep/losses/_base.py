@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from skhash._sklearn import Interval, validate_parameter_constraints
 
-__all__ = [
+# Sorted as Python does, constants among classes.
+__all__ = [  # noqa: RUF022
+    "HashingLoss",
     "NON_NEGATIVE",
     "POSITIVE",
-    "HashingLoss",
     "StartedLoss",
     "cosines",
     "imbalance",
