@@ -32,7 +32,7 @@ from skhash.deep._training import (
     seeded,
     warm_cosine,
 )
-from skhash.deep.losses import LOSSES, RankingLoss, SampledRankingLoss, get_loss
+from skhash.deep.losses import SAVED_LOSSES, RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
 from skhash.deep.sampling import epoch_batches, held_out_rows
 from skhash.metrics._ranking import _score_packed
@@ -897,7 +897,7 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
 
     @staticmethod
     def _saved_types():
-        return tuple(LOSSES.values())
+        return SAVED_LOSSES
 
     def _learnt(self):
         """Return what was learnt; of the network, its tensors."""
