@@ -126,7 +126,7 @@ class SaveMixin:
                 f"{str(path)!r} is of a hasher with {saved}, which a file cannot hold without "
                 f"code. Pass it to load: {cls.__name__}.load(path, {missing[0]}=...)."
             )
-        hasher = cls(**(state["params"] | params))
+        hasher = cls(**(cls._upgraded(state["params"]) | params))
         hasher._take_over(state["learnt"])
         return hasher
 
@@ -134,6 +134,11 @@ class SaveMixin:
     def _saved_types():
         """Return the classes of attributes that are written as their ``vars``."""
         return ()
+
+    @staticmethod
+    def _upgraded(params):
+        """Return the parameters of a file of a former version as they are called now."""
+        return params
 
     def _learnt(self):
         """Return all attributes but the parameters, as values that a file can hold."""

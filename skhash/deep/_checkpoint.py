@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from skhash._io import replaced_file
+
 __all__ = ["Checkpoint", "described", "digest"]
 
 # Samples whose content tells one training set from another; all of a large one would take long.
@@ -21,8 +23,7 @@ class Checkpoint:
     """The state of a training in a directory, replaced at a stroke.
 
     The file is a line of JSON, which says of what training it is and what the rest hashes to,
-    and the state as :func:`torch.save` writes it. It is written beside the old one, flushed to
-    the disk, and then renamed, so that at any moment there is a whole one or none.
+    and the state as :func:`torch.save` writes it. At any moment there is a whole one or none.
 
     Parameters
     ----------
@@ -45,14 +46,9 @@ class Checkpoint:
         payload = buffer.getbuffer()
         header = {"identity": self.identity, "sha256": _checksum(self.identity, payload)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
-        with beside.open("wb") as file:
+        with replaced_file(self.path) as beside, beside.open("wb") as file:
             file.write(json.dumps(header).encode() + b"\n")
             file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
-        _flush_directory(self.path.parent)
 
     def load(self):
         """Return the state in the file, on the CPU, or None if there is no file.
@@ -100,16 +96,6 @@ def _verified(line, payload):
     except (ValueError, KeyError, TypeError):
         return None
     return header["identity"] if whole else None
-
-
-def _flush_directory(folder):
-    """Have the renaming outlast a loss of power, where directories can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def described(value):

@@ -1,10 +1,12 @@
-"""Where torch computes, and how to come back from there."""
+"""Where torch computes, what it draws from there, and how to come back."""
 
 import copy
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-__all__ = ["has_bfloat16", "on_cpu", "resolve_device"]
+__all__ = ["has_bfloat16", "on_cpu", "resolve_device", "seeded"]
 
 
 def resolve_device(name):
@@ -53,3 +55,34 @@ def on_cpu(value):
     if isinstance(value, list):
         return [on_cpu(item) for item in value]
     return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+def _whole_seed(seed):
+    """Return a seed of torch for a number, itself, or for a list of numbers."""
+    if isinstance(seed, list):
+        return int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return seed
+
+
+def _cuda_index(device):
+    """Return the number of a GPU; without one, "cuda" is the current one."""
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+@contextmanager
+def seeded(seed, device):
+    """Seed torch's generators, yield them, and give them their old state back in the end."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[_cuda_index(device)])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(_whole_seed(seed))
+        yield generators
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -1,11 +1,8 @@
-"""DeepRankingHasher: parameters, and the fit loop in small verbs."""
+"""DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
 import copy
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,34 +11,60 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
-from torchvision.transforms.v2 import functional as transforms
 
 from skhash._sklearn import Interval, StrOptions
 from skhash._version import __version__
 from skhash.base import BaseHasher, PartialFitMixin
 from skhash.codes import pack_codes
 from skhash.deep._checkpoint import Checkpoint, described, digest
-from skhash.deep._devices import has_bfloat16, on_cpu, resolve_device
-from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
+from skhash.deep._devices import on_cpu, resolve_device, seeded
+from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, flip_some, input_kind
 from skhash.deep._onnx import export
-from skhash.deep._training import (
-    BestWeights,
-    PaperSGD,
-    freeze_batch_norm,
-    halfway_tenth,
-    seeded,
-    warm_cosine,
-)
+from skhash.deep._runner import Runner
+from skhash.deep._solvers import AdamWSolver, PaperSolver
+from skhash.deep._trainer import Stage, Trainer
 from skhash.deep.losses import SAVED_LOSSES, RankingLoss, SampledRankingLoss, get_loss
-from skhash.deep.networks import build_network, default_image_size
-from skhash.deep.sampling import epoch_batches, held_out_rows
+from skhash.deep.networks import build_network, choose_image_size, choose_network
+from skhash.deep.sampling import held_out_rows
 from skhash.metrics._ranking import _score_packed
 
-# Rows of features projected at once; images take `batch_size`.
-_PROJECT_ROWS = 4096
+# Rows of features whose mean and variance are taken at once.
+_BLOCK_ROWS = 4096
 
 # Parameters in which a training may differ from the checkpoint that it goes on from.
 _NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
+
+# Parameters, where they have no effect (a function of hasher and network), that in words, and
+# what would do.
+_WITHOUT_EFFECT = [
+    (
+        ("validation_fraction", "n_iter_no_change", "tol"),
+        lambda hasher, network: not hasher.early_stopping,
+        "without early_stopping",
+        "early_stopping=True",
+    ),
+    (("dropout",), lambda hasher, network: hasher.taps == "fca", "with taps='fca'", "taps='both'"),
+    (
+        ("flip", "image_size"),
+        lambda hasher, network: hasher._input_kind == "features",
+        "on feature rows",
+        "X of images",
+    ),
+    (
+        ("normalization",),
+        lambda hasher, network: network == "mlp",
+        "with network='mlp', which standardises feature rows itself",
+        "another network",
+    ),
+    (
+        ("backbone_learning_rate",),
+        lambda hasher, network: (
+            network == "mlp" and hasher.optimizer == "adamw" and not hasher.head_epochs
+        ),
+        "with network='mlp', which has no backbone, and optimizer='adamw'",
+        "learning_rate",
+    ),
+]
 
 
 class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
@@ -100,31 +123,17 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         What is subtracted from pixels (0 to 255), and divided by: numbers, or one a channel.
         "auto" is what the network was pretrained with, else 127.5 and 127.5.
 
-    flip : bool, default=True
-        Whether to mirror training images left to right at random.
+    flip : bool or "auto", default="auto"
+        Whether to mirror training images left to right at random; "auto" does so. Feature rows
+        have no mirror image.
 
     loss : str or object, default="ranking"
         What is minimised: "ranking" as above, another name of :data:`skhash.deep.losses.LOSSES`
-        for a loss with its own defaults, or an object such as
-        ``skhash.deep.losses.RankingLoss(list_size=5000)``. The user guide lists them, and shows
-        how to add one. On feature rows "tie_aware_ndcg" is better than "ranking", but far slower
-        to learn from random weights.
-
-    margin : float or "auto", default="auto"
-        By how many bits a more relevant image is to be nearer. "auto" is 5 at 64 bits, in
-        proportion at others. Only for ``loss="ranking"``: other losses have their own parameters.
-
-    weighting : {"ndcg", "uniform"}, default="ndcg"
-        Weights of the pairs: by their effect on NDCG, as above, or all 1. Only for
-        ``loss="ranking"``.
-
-    balance : float, default=0.1
-        :math:`\alpha`, the penalty on bits that are not balanced over a batch. (The paper's is 1,
-        beside a loss that is summed where this one is averaged.) Only for ``loss="ranking"``.
-
-    class_weight : {"balanced"}, default=None
-        "balanced" weighs queries so that those of rare labels count as much as those of frequent
-        ones, see :class:`skhash.deep.losses.RankingLoss`. Only for ``loss="ranking"``.
+        for a loss with its defaults, or an object such as
+        ``skhash.deep.losses.RankingLoss(margin=4)``. Its parameters are reached as
+        ``loss__margin`` and the like, in `set_params` and in a grid search. The user guide lists
+        the losses, and shows how to add one. On feature rows "tie_aware_ndcg" is better than
+        "ranking", but it learns far more slowly from random weights.
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -155,10 +164,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
 
     weight_decay : float, default=5e-4
         Weight decay.
-
-    accumulation : int, default=1
-        Number of batches whose mean gradient makes one step. Lists and pairs remain those of each
-        batch: for a loss that compares samples this is not the same as a larger batch.
 
     early_stopping : bool, default=False
         Whether to hold out a part of the training samples, and after each epoch score them as
@@ -246,6 +251,17 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
     (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; or a sequence of
     paths of image files. Only a few batches of a mapped array or of files are held at a time.
 
+    `partial_fit` trains all of the network for one epoch on one more part, at constant rates. The
+    first call makes the network; after `fit`, calls go on from what was learnt. The parameters
+    `head_epochs`, `warm_start`, `early_stopping`, `checkpoint_dir` and callbacks are for `fit`
+    alone. So is `max_epochs`, except that losses which change on the way take it for the number
+    of calls after which they no longer do. The loss is that of the first call, and what it
+    counts, such as frequencies of labels, it counts in the first part. Rates and solver may be
+    set between calls.
+
+    A parameter that would have no effect, such as `tol` without `early_stopping`, is an error in
+    `fit` unless it has its default.
+
     Losses that compare samples need at least one pair of training samples that shares a label;
     centres and proxies of labels do not.
 
@@ -278,13 +294,9 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         "taps": [StrOptions({"both", "fca", "fcb"})],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
         "normalization": [tuple, StrOptions({"auto"})],
-        "flip": ["boolean"],
+        "flip": ["boolean", StrOptions({"auto"})],
         # Validated by `get_loss`.
         "loss": "no_validation",
-        "margin": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "weighting": [StrOptions({"ndcg", "uniform"})],
-        "balance": [Interval(Real, 0, None, closed="left")],
-        "class_weight": [StrOptions({"balanced"}), None],
         "head_epochs": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -295,7 +307,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             StrOptions({"auto"}),
         ],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "accumulation": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -321,12 +332,8 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         taps="both",
         image_size="auto",
         normalization="auto",
-        flip=True,
+        flip="auto",
         loss="ranking",
-        margin="auto",
-        weighting="ndcg",
-        balance=0.1,
-        class_weight=None,
         head_epochs=0,
         max_epochs=20,
         batch_size=128,
@@ -334,7 +341,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         learning_rate=1e-3,
         backbone_learning_rate="auto",
         weight_decay=5e-4,
-        accumulation=1,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
@@ -358,10 +364,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         self.normalization = normalization
         self.flip = flip
         self.loss = loss
-        self.margin = margin
-        self.weighting = weighting
-        self.balance = balance
-        self.class_weight = class_weight
         self.head_epochs = head_epochs
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -369,7 +371,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         self.learning_rate = learning_rate
         self.backbone_learning_rate = backbone_learning_rate
         self.weight_decay = weight_decay
-        self.accumulation = accumulation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -414,12 +415,18 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         >>> DeepRankingHasher.from_paper(48, weights="IMAGENET1K_V1").optimizer
         'sgd'
         """
+        misplaced = [name for name in overrides if name in SampledRankingLoss().get_params()]
+        if misplaced:
+            name, value = misplaced[0], overrides[misplaced[0]]
+            raise TypeError(
+                f"from_paper got {name}={value!r}, which is a parameter of the loss: pass "
+                f"loss=SampledRankingLoss({name}={value!r})."
+            )
         procedure = {
             "network": "alexnet",
             "dropout": 0.5,
             "taps": "both",
-            "image_size": 224,
-            "flip": True,
+            "image_size": "auto" if overrides.get("network") == "mlp" else 224,
             "loss": SampledRankingLoss(margin="auto", balance=1.0, n_repeats=3000),
             "head_epochs": 0,
             "batch_size": 128,
@@ -430,6 +437,43 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         }
         return cls(n_bits, **(procedure | overrides))
 
+    def set_params(self, **params):
+        """Set parameters, and those of the loss as ``loss__margin`` and the like.
+
+        Where `loss` is a name, it becomes the object for that name when a parameter of it is set.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name.
+
+        Returns
+        -------
+        self : DeepRankingHasher
+            The hasher.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name. The error says which there are.
+        """
+        of_loss = {name: params.pop(name) for name in [*params] if name.startswith("loss__")}
+        misplaced = params.keys() - self.get_params(deep=False).keys() & vars(RankingLoss()).keys()
+        if misplaced:
+            name = min(misplaced)
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {self}. It is a parameter of the loss: "
+                f"set loss__{name}, or loss=RankingLoss({name}=...)."
+            )
+        super().set_params(**params)
+        if of_loss:
+            loss = get_loss(self.loss)
+            if not hasattr(loss, "set_params"):
+                raise ValueError(f"loss={loss!r} has no parameters to set, got {min(of_loss)!r}.")
+            loss.set_params(**{name.removeprefix("loss__"): of_loss[name] for name in of_loss})
+            self.loss = loss
+        return self
+
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
         if reset:
@@ -438,55 +482,16 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             raise ValueError(f"X should be {self._input_kind}, as in fit, got {kind}.")
         if kind == "features":
             return FeatureRows(super()._validate_X(X, reset=reset))
-        size = self._asked_image_size() if reset else self.image_size_
-        source = (ImageFiles if kind == "files" else ImageArray)(X, size)
+        source = (ImageFiles if kind == "files" else ImageArray)(X)
         _check_minimum(len(source), 1 + reset, self)
         if reset:
-            self.image_size_ = self._final_image_size(source)
+            self.image_size_ = choose_image_size(self.image_size, self.network, source.native_size)
+        source.size = self.image_size_
         return source
 
-    def _asked_image_size(self):
-        """Return (height, width) where `image_size` says it, else None."""
-        if self.image_size == "auto":
-            return None
-        if isinstance(self.image_size, Integral):
-            return (self.image_size, self.image_size)
-        if len(self.image_size) != 2 or not all(
-            isinstance(side, Integral) and side > 0 for side in self.image_size
-        ):
-            raise ValueError(
-                "image_size should be an int or a tuple (height, width) of ints above 0, "
-                f"got {self.image_size!r}."
-            )
-        return tuple(self.image_size)
-
-    def _final_image_size(self, source):
-        """Settle the size of all images to come on the first ones, and tell their source."""
-        if self.image_size == "auto":
-            network = self._network_for(source)
-            source.size = default_image_size(network) or source.native_size
-        if source.size is None:
-            raise ValueError(
-                f"image_size should be given for image files with network={self.network!r}, "
-                "which has no size of its own; got 'auto'."
-            )
-        return tuple(source.size)
-
-    def _network_for(self, source):
-        """Return `network`, "auto" replaced by the choice for such input."""
-        if self._input_kind == "features":
-            return self._settled_network(None)
-        return self._settled_network(
-            source.native_size if self.image_size == "auto" else source.size
-        )
-
-    def _settled_network(self, image_size):
-        """Return `network`, "auto" replaced by the choice for images of that size, or rows."""
-        if self.network != "auto":
-            return self.network
-        if self._input_kind == "features":
-            return "mlp"
-        return "convnet" if image_size is not None and max(image_size) <= 64 else "alexnet"
+    def _chosen_network(self):
+        """Return `network`, "auto" replaced by the choice for the input that it has."""
+        return choose_network(self.network, getattr(self, "image_size_", None))
 
     def _before_fit(self):
         self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
@@ -501,38 +506,56 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         )
 
     def _fit(self, X, Y):
-        run = self._make_run(X, Y)
-        run.callbacks = self._callback_fit_ctx.call_on_fit_task_begin(
-            estimator=self, X=run.given_X, y=run.given_Y
-        )
-        with seeded(run.seed, run.device) as run.generators:
-            self._build(X, run.device, run.start_from)
-            run.loss = self._start_loss(Y[run.rows], run.device)
-            if self.head_epochs and not run.is_past(0):
-                self._train(self._head_stage(X, standardize=run.start_from is None), run)
+        self._check_effects()
+        device, seed = resolve_device(self.device), self._draw_seed()
+        rows, score = np.arange(len(X)), None
+        if self.early_stopping:
+            rows, held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
+            score = _HeldOutScore(Y, rows, held_out, self.n_bits)
+        self._check_learnable(Y[rows])
+        start_from = vars(self).pop("_start_from")
+        checkpoint = self._open_checkpoint(X, Y, device)
+        resumed = None if checkpoint is None else checkpoint.load()
+        self._start_history(scored=self.early_stopping)
+        watcher = _Watcher(self, X, Y)
+        with seeded(seed, device) as generators:
+            self._build(X, device, start_from)
+            trainer = self._trainer(
+                self._start_loss(Y[rows], device),
+                Y,
+                rows,
+                seed,
+                score=score,
+                n_iter_no_change=self.n_iter_no_change,
+                tol=self.tol,
+                checkpoint=checkpoint,
+                resumed=resumed,
+                generators=generators,
+                watcher=watcher,
+            )
+            if self.head_epochs and not trainer.is_past(0):
+                trainer.run(self._head_stage(trainer, X, standardize=start_from is None))
             if self.max_epochs:
-                self._train(self._full_stage(X, offset=self.head_epochs), run)
+                trainer.run(self._full_stage(X, offset=self.head_epochs))
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
 
-    def _make_run(self, X, Y):
-        """Settle what is to be known before the first weights are drawn, or raise."""
-        self._start_history(validated=self.early_stopping)
-        run = _Run(X, Y, resolve_device(self.device), self._draw_seed(), np.arange(len(X)))
-        if self.early_stopping:
-            fraction = self.validation_fraction
-            run.rows, run.held_out = held_out_rows(len(X), fraction, seed=run.seed)
-        self._check_learnable(Y[run.rows])
-        run.start_from = vars(self).pop("_start_from")
-        run.given_X = X.given
-        run.given_Y = self.classes_[Y.argmax(axis=1)] if self._one_class_each else Y
-        if self.checkpoint_dir is not None:
-            run.checkpoint = self._open_checkpoint(run)
-            run.resumed = run.checkpoint.load()
-        return run
+    def _check_effects(self):
+        """Raise if a parameter is set that has no effect with the others and this input."""
+        defaults, network = type(self)().get_params(deep=False), self._chosen_network()
+        for names, is_without, where, instead in _WITHOUT_EFFECT:
+            for name in names:
+                value = getattr(self, name)
+                if value != defaults[name] and is_without(self, network):
+                    raise ValueError(
+                        f"{name}={value!r} has no effect {where}. Leave it at its default, "
+                        f"{defaults[name]!r}; it is for {instead}."
+                    )
 
-    def _open_checkpoint(self, run):
-        """Return the checkpoint of this training, or raise if it could not be taken up."""
+    def _open_checkpoint(self, X, Y, device):
+        """Return the checkpoint of this training, None, or raise if none could be taken up."""
+        if self.checkpoint_dir is None:
+            return None
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "random_state should be an int with checkpoint_dir, so that training which is "
@@ -545,17 +568,17 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             )
         params = self.get_params(deep=False)
         identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
-        identity["X"], identity["Y"] = digest(run.X, run.Y)
-        identity |= {"device": run.device.type, "the version of torch": torch.__version__}
+        identity["X"], identity["y"] = digest(X, Y)
+        identity |= {"device": device.type, "the version of torch": torch.__version__}
         identity["the version of skhash"] = __version__
         return Checkpoint(self.checkpoint_dir, identity)
 
     def _draw_seed(self):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _start_history(self, *, validated):
+    def _start_history(self, *, scored):
         """Make empty lists, to which each epoch appends."""
-        names = ("loss", "learning_rate", "seconds") + validated * ("validation_score",)
+        names = ["loss", "learning_rate", "seconds"] + ["validation_score"] * scored
         self.history_ = {name: [] for name in names}
         self.loss_curve_ = self.history_["loss"]
 
@@ -563,81 +586,87 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         return hasattr(self, "network_")
 
     def _learn_part(self, X, Y, first):
-        """Train one epoch; solver and loss go on from the last call, if there was one."""
         _check_minimum(len(X), 2, self)
-        if not first:
-            self._check_n_bits()
+        if not first and self.network_.n_bits != self.n_bits:
+            raise ValueError(
+                f"partial_fit goes on with a network of n_bits={self.network_.n_bits}, got n_bits="
+                f"{self.n_bits}; fit, or a clone of the hasher, would start afresh."
+            )
         # Copies: an error is to leave what the last call left.
         state = copy.deepcopy(getattr(self, "_partial", None))
         state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None}
-        run = _Run(X, Y, resolve_device(self.device), state["seed"], np.arange(len(X)))
-        with seeded([run.seed, state["n_calls"]], run.device):
+        device = resolve_device(self.device)
+        with seeded([state["seed"], state["n_calls"]], device):
             if first:
-                self._start_history(validated=False)
-                self._build(X, run.device)
+                self._start_history(scored=False)
+                self._build(X, device)
             self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
             self.loss_curve_ = self.history_["loss"]
-            self.network_.to(run.device)
-            run.loss = state["loss"]
-            if run.loss is None:
-                run.loss = self._start_loss(Y, run.device)
-            # What one solver keeps of its steps means nothing to another.
-            solver = state.get("solver", {}) if state.get("optimizer") == self.optimizer else {}
-            solver = self._train_part(run, state["n_calls"], solver)
+            self.network_.to(device)
+            if state["loss"] is None:
+                state["loss"] = self._start_loss(Y, device)
+            self._train_part(X, Y, state, device)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
-        state |= {"n_calls": state["n_calls"] + 1, "loss": run.loss}
-        self._partial = state | {"optimizer": self.optimizer, "solver": solver}
+        state["n_calls"] += 1
+        self._partial = state
 
-    def _check_n_bits(self):
-        """Raise if the network gives codes of another length than the parameters say."""
-        n_bits = self.network_.head.hash.out_features
-        if n_bits != self.n_bits:
-            raise ValueError(
-                f"partial_fit goes on with a network of n_bits={n_bits}, got n_bits="
-                f"{self.n_bits}; fit, or a clone of the hasher, would start afresh."
-            )
-
-    def _train_part(self, run, n_calls, state):
-        """Train one epoch, with a solver in this state, and return its state."""
-        optimizer = self._make_optimizer(run.loss.to(run.device), all_of_it=True)
-        # Rates are those of the parameters, which may have been set since.
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-        self._train_epoch(self._full_stage(run.X, offset=0), run, optimizer, n_calls)
+    def _train_part(self, X, Y, state, device):
+        """Train one epoch; loss and solver go on from the state of the last call."""
+        trainer = self._trainer(state["loss"].to(device), Y, np.arange(len(X)), state["seed"])
+        stage = self._full_stage(X, offset=0)
+        solver = trainer.start_solver(stage)
+        # What one solver keeps of its steps means nothing to another.
+        if state.get("optimizer") == self.optimizer:
+            solver.take_memory(state["solver"])
+        trainer.run_epoch(stage, solver, state["n_calls"])
         if "validation_score" in self.history_:
             self.history_["validation_score"].append(math.nan)
-        return optimizer.state_dict()["state"]
+        state |= {"optimizer": self.optimizer, "solver": solver.memory()}
 
-    def _get_loss(self):
-        """Return the loss as an object; of "ranking", with the parameters of the hasher."""
-        if isinstance(self.loss, str) and self.loss == "ranking":
-            return RankingLoss(
-                margin=self.margin,
-                weighting=self.weighting,
-                balance=self.balance,
-                class_weight=self.class_weight,
-            )
-        return get_loss(self.loss)
+    def _trainer(self, loss, Y, rows, seed, **more):
+        """Return what trains the network by a started loss."""
+        rates = (self.learning_rate, self.backbone_learning_rate, self.weight_decay)
+        solver = (
+            PaperSolver(*rates)
+            if self.optimizer == "sgd"
+            else AdamWSolver(*rates, head_is_trained=self.head_epochs > 0)
+        )
+        return Trainer(
+            self._runner(),
+            loss,
+            solver,
+            Y,
+            rows,
+            batch_size=self.batch_size,
+            seed=seed,
+            n_epochs=self.head_epochs + self.max_epochs,
+            history=self.history_,
+            report=self._print if self.verbose else None,
+            **more,
+        )
+
+    def _print(self, text):
+        print(f"[{type(self).__name__}] {text}")
 
     def _check_learnable(self, Y):
         """Raise if label sets say nothing that the loss can learn from."""
-        loss = self._get_loss()
         most = Y.sum(axis=0, dtype=np.int64).max()
         if most < 1:
             raise ValueError(
-                "No training sample has a label, so there is nothing to learn; got Y of shape "
+                "No training sample has a label, so there is nothing to learn; got y of shape "
                 f"{Y.shape} without a 1."
             )
-        if most < 2 and getattr(loss, "needs_shared_labels", False):
+        if most < 2 and getattr(get_loss(self.loss), "needs_shared_labels", False):
             raise ValueError(
                 "No pair of the training samples shares a label, so there is nothing to rank for "
-                f"loss={self.loss!r}; got Y of shape {Y.shape} in which each label holds for at "
+                f"loss={self.loss!r}; got y of shape {Y.shape} in which each label holds for at "
                 "most one sample."
             )
 
     def _start_loss(self, Y, device):
         """Start the loss of one training, on the device of the network."""
-        started = self._get_loss().start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
+        started = get_loss(self.loss).start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
         if not isinstance(started, torch.nn.Module):
             raise TypeError(
                 f"The method start of loss={self.loss!r} should return a torch.nn.Module, got "
@@ -647,217 +676,69 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
 
     def _build(self, X, device, start_from=None):
         """Make the network, or a copy of the one that training is to start from."""
-        network = self._build_network(X)
+        chosen = self._chosen_network()
+        network = self._build_network(
+            tuple(X.batch(slice(0, 1)).shape[1:]), self.weights, self.normalization
+        )
+        if chosen == "mlp":
+            _standardize(network, X)
         if start_from is not None:
             _load_start(network, start_from)
         self.network_ = network.to(device)
         if self._input_kind != "features":
             self.network_.to(memory_format=torch.channels_last)
 
-    def _build_network(self, X):
-        """Build the untrained network; feature rows are standardised before its head."""
-        network = self._network_for(X)
-        built = build_network(
-            network,
+    def _build_network(self, input_shape, weights, normalization):
+        """Build the network that the parameters ask for."""
+        return build_network(
+            self._chosen_network(),
             self.n_bits,
-            input_shape=tuple(X.batch(slice(0, 1)).shape[1:]),
-            weights=self.weights,
+            input_shape=input_shape,
+            weights=weights,
             hidden_size=self.hidden_size,
             dropout=self.dropout,
             taps=self.taps,
-            normalization=self.normalization,
+            normalization=normalization,
         )
-        if network == "mlp":
-            _standardize(built, X)
-        return built
 
-    def _head_stage(self, X, *, standardize):
-        """Train the head alone, on the features of the frozen backbone."""
+    def _head_stage(self, trainer, X, *, standardize):
+        """Return the stage of the head alone, on the features of the frozen backbone."""
         network = self.network_.eval()
-        features = FeatureRows(self._run(network.features, X))
+        features = FeatureRows(trainer.runner.run(network.features, X))
         if standardize:
             _standardize(network, features)
-
-        def set_mode():
-            network.eval()
-            network.head.train()
-
-        return self._stage(network.project, features, self.head_epochs, set_mode, all_of_it=False)
-
-    def _full_stage(self, X, *, offset):
-        """Train all of the network."""
-        network = self.network_
-
-        def set_mode():
-            network.train()
-            if offset:
-                freeze_batch_norm(network.backbone)
-
-        augment = self._flip_some if self.flip and self._input_kind != "features" else None
-        return self._stage(network, X, self.max_epochs, set_mode, offset=offset, augment=augment)
-
-    def _stage(self, forward, *args, **kwargs):
-        compiled = torch.compile(forward) if self.compile else forward
-        return _Stage(forward, compiled, *args, **kwargs)
-
-    def _train(self, stage, run):
-        """Run the epochs of one stage; with early stopping, go back to its best weights."""
-        optimizer = self._make_optimizer(run.loss, all_of_it=stage.all_of_it)
-        factor = warm_cosine if self.optimizer == "adamw" else halfway_tenth
-        n_steps = stage.n_epochs * -(-len(self._batches(run, 0)) // self.accumulation)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor(n_steps))
-        best = BestWeights(self.n_iter_no_change, self.tol)
-        parts = {"network": self.network_, "loss": run.loss, "best": best}
-        parts |= {"optimizer": optimizer, "schedule": schedule}
-        epoch = self._resume(stage, run, parts)
-        while epoch < stage.end and not (run.stopped or best.exhausted()):
-            task = run.callbacks.subcontext(task_name="epoch").call_on_fit_task_begin(
-                estimator=self, X=run.given_X, y=run.given_Y
-            )
-            self._train_epoch(stage, run, optimizer, epoch, schedule)
-            if self.early_stopping:
-                best.update(self._validate(stage, run), self.network_)
-            run.stopped = self._end_task(task, run)
-            epoch += 1
-            self._save(stage, run, parts, epoch)
-        best.restore(self.network_)
-
-    def _save(self, stage, run, parts, epoch):
-        """Write all that decides how training goes on, if there is a checkpoint to write."""
-        if run.checkpoint is None:
-            return
-        state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {"stage": stage.offset, "epoch": epoch, "stopped": run.stopped}
-        state["generators"] = [generator.get_state() for generator in run.generators]
-        run.checkpoint.save(state | {"history": self.history_})
-
-    def _resume(self, stage, run, parts):
-        """Take up what the checkpoint has of this stage; return the epoch to go on with."""
-        state = run.resumed
-        if state is None or state["stage"] != stage.offset:
-            return stage.offset
-        run.resumed = None
-        for name, part in parts.items():
-            try:
-                part.load_state_dict(state[name])
-            except (RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"The checkpoint {str(run.checkpoint.path)!r} is of another training: its "
-                    f"{name} does not fit. Set checkpoint_dir to another directory. {error}"
-                ) from error
-        for generator, its_state in zip(run.generators, state["generators"], strict=True):
-            generator.set_state(its_state)
-        self.history_ = state["history"]
-        self.loss_curve_ = self.history_["loss"]
-        run.stopped = state["stopped"]
-        return state["epoch"]
-
-    def _validate(self, stage, run):
-        """Score the held-out samples as queries over the other training samples."""
-        self.network_.eval()
-        codes, labels = pack_codes(self._run(stage.forward, stage.source) >= 0), pack_codes(run.Y)
-        queries, database = ((codes[rows], labels[rows]) for rows in (run.held_out, run.rows))
-        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
-        self.history_["validation_score"].append(float(scores.mean()))
-        if self.verbose:
-            print(f"[{type(self).__name__}] NDCG@100 of held-out samples: {scores.mean():.4f}")
-        return self.history_["validation_score"][-1]
-
-    def _end_task(self, task, run):
-        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
-        return task.call_on_fit_task_end(
-            estimator=self,
-            X=run.given_X,
-            y=run.given_Y,
-            reconstruction_attributes=lambda: self._as_if_fitted(run),
+        return Stage(
+            network.project,
+            features,
+            self.head_epochs,
+            network.train_head,
+            trains_backbone=False,
+            compiled=torch.compile(network.project) if self.compile else None,
         )
 
-    def _as_if_fitted(self, run):
-        """Return the attributes that `fit` would leave if it ended here."""
-        self.network_.eval()
-        attributes = {"network_": copy.deepcopy(self.network_), "_n_features_out": self.n_bits}
-        hasher = copy.copy(self)
-        vars(hasher).update(attributes)
-        hasher._store_database(run.X, run.Y)
-        names = ("database_codes_", "database_labels_")
-        return attributes | {name: getattr(hasher, name) for name in names}
+    def _full_stage(self, X, *, offset):
+        """Return the stage of all of the network."""
+        network, mirrored = self.network_, self.flip in ("auto", True)
+        return Stage(
+            network,
+            X,
+            self.max_epochs,
+            lambda: network.train_all(keep_statistics=offset > 0),
+            trains_backbone=True,
+            offset=offset,
+            augment=flip_some if mirrored and self._input_kind != "features" else None,
+            compiled=torch.compile(network) if self.compile else None,
+        )
 
-    def _batches(self, run, epoch):
-        """Return the rows of each batch of an epoch."""
-        batches = epoch_batches(len(run.rows), self.batch_size, seed=run.seed, epoch=epoch)
-        return [run.rows[batch] for batch in batches]
-
-    def _train_epoch(self, stage, run, optimizer, epoch, schedule=None):
-        """Go through all batches, and note the mean loss."""
-        started, rate = time.perf_counter(), max(group["lr"] for group in optimizer.param_groups)
-        stage.set_mode()
-        losses = self._train_batches(stage, run, optimizer, epoch, schedule)
-        loss = torch.stack(losses).mean().item()
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
-                f"learning_rate than {self.learning_rate} would do."
-            )
-        seconds = time.perf_counter() - started
-        for name, value in (("loss", loss), ("learning_rate", rate), ("seconds", seconds)):
-            self.history_[name].append(value)
-        if self.verbose:
-            print(f"[{type(self).__name__}] epoch {epoch}: loss {loss:.4f}")
-
-    def _train_batches(self, stage, run, optimizer, epoch, schedule):
-        """Take a step for each group of `accumulation` batches; return the losses."""
-        batches, losses = self._batches(run, epoch), []
-        n_all = len(batches) * max(1, self.head_epochs + self.max_epochs)
-        for rows, inputs in zip(batches, prefetched(stage.source, batches), strict=True):
-            progress = min(1.0, (epoch * len(batches) + len(losses)) / n_all)
-            group = len(losses) - len(losses) % self.accumulation
-            n_batches = min(self.accumulation, len(batches) - group)
-            loss = self._batch_loss(stage, inputs, run, rows, progress)
-            (loss / n_batches).backward()
-            losses.append(loss.detach())
-            if len(losses) == group + n_batches:
-                optimizer.step()
-                optimizer.zero_grad()
-                if schedule is not None:
-                    schedule.step()
-        return losses
-
-    def _batch_loss(self, stage, inputs, run, rows, progress):
-        """Return the loss of one batch."""
-        inputs = self._to_device(inputs)
-        if stage.augment is not None:
-            inputs = stage.augment(inputs)
-        with self._autocast():
-            projection = stage.compiled(inputs)
-        labels = torch.from_numpy(run.Y[rows]).to(projection.device, torch.float32)
-        return run.loss(projection.float(), labels, progress)
-
-    def _make_optimizer(self, loss, *, all_of_it):
-        """Return the optimiser of the loss and of the head, or of all of the network."""
-        network, rate, slow = self.network_, self.learning_rate, self.backbone_learning_rate
-        sgd = self.optimizer == "sgd"
-        if slow == "auto":
-            slow = rate / 10 if sgd else rate
-        backbone = [(network.backbone, slow)] if all_of_it else []
-        if sgd:
-            *hidden, last = network.head.layers()
-            parts = [*((layer, slow) for layer in hidden), *backbone, (last, rate), (loss, rate)]
-            return PaperSGD(parts, network.head, self.weight_decay)
-        if all_of_it and self.head_epochs:
-            rate = slow
-        parts = [(network.head, rate), *backbone, (loss, rate)]
-        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in parts]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-
-    def _flip_some(self, images):
-        """Mirror each image with probability one half."""
-        chosen = torch.rand(len(images), device=images.device) < 0.5
-        images[chosen] = transforms.horizontal_flip(images[chosen])
-        return images
+    def _runner(self):
+        images = self._input_kind != "features"
+        return Runner(
+            self.network_, images=images, precision=self.precision, batch_size=self.batch_size
+        )
 
     def _project(self, X):
-        projection = self._run(self.network_.to(resolve_device(self.device)), X)
+        network = self.network_.to(resolve_device(self.device))
+        projection = self._runner().run(network, X)
         # The loss is taken before each step: the last one may be the one that went astray.
         if not np.isfinite(projection).all():
             raise ValueError(
@@ -866,38 +747,21 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             )
         return projection
 
-    @torch.inference_mode()
-    def _run(self, forward, source):
-        """Apply the network, or its first part, to all of `source`; return float32."""
-        features = self._input_kind == "features"
-        batches = gen_batches(len(source), _PROJECT_ROWS if features else self.batch_size)
-        with self._autocast():
-            outputs = [
-                forward(self._to_device(inputs)).float().cpu()
-                for inputs in prefetched(source, batches)
-            ]
-        return torch.cat(outputs).numpy()
-
-    def _to_device(self, inputs):
-        """Send a batch to the network's device, images channels-last."""
-        device = self.network_.mean.device
-        if device.type == "cuda":
-            inputs = inputs.pin_memory().to(device, non_blocking=True)
-        inputs = inputs.to(device)
-        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
-
-    def _autocast(self):
-        """Return the context in which the network computes."""
-        device = self.network_.mean.device
-        if self.precision == "auto":
-            enabled = self._input_kind != "features" and has_bfloat16(device)
-        else:
-            enabled = self.precision == "bfloat16"
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
     @staticmethod
     def _saved_types():
         return SAVED_LOSSES
+
+    @staticmethod
+    def _upgraded(params):
+        """Move to the loss what were parameters of the hasher in files of former versions."""
+        if "margin" not in params:
+            return params
+        names = ("margin", "weighting", "balance", "class_weight")
+        of_loss = {name: params[name] for name in names}
+        params = {name: params[name] for name in params.keys() - {*names, "accumulation"}}
+        if params["loss"] == "ranking":
+            params["loss"] = RankingLoss(**of_loss)
+        return params | {"flip": "auto" if params["flip"] is True else params["flip"]}
 
     def _learnt(self):
         """Return what was learnt; of the network, its tensors."""
@@ -911,22 +775,14 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         """Set what was learnt, and rebuild the network around its tensors."""
         tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}
         super()._take_over(learnt)
-        self.network_ = self._rebuilt_network(tensors)
-
-    def _rebuilt_network(self, tensors):
-        """Return a network as the parameters say, with these tensors, on the CPU."""
         features = self._input_kind == "features"
         # The generator of torch is to be left alone by weights that are overwritten.
         with seeded(0, torch.device("cpu")):
-            network = build_network(
-                self._settled_network(None if features else self.image_size_),
-                self.n_bits,
-                input_shape=(self.n_features_in_,) if features else (3, *self.image_size_),
-                hidden_size=self.hidden_size,
-                dropout=self.dropout,
-                taps=self.taps,
+            network = self._build_network(
+                (self.n_features_in_,) if features else (3, *self.image_size_),
+                None,
                 # Which "auto" would take from pretrained weights; those are not loaded here.
-                normalization=(tensors["mean"].squeeze(), tensors["std"].squeeze()),
+                (tensors["mean"].squeeze(), tensors["std"].squeeze()),
             )
         try:
             network.load_state_dict(tensors)
@@ -935,7 +791,7 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
                 f"The network that the parameters ask for is not the one that was saved. {error}"
             ) from error
         network.requires_grad_(True).eval()
-        return network if features else network.to(memory_format=torch.channels_last)
+        self.network_ = network if features else network.to(memory_format=torch.channels_last)
 
     def to_onnx(self, path):
         """Write network, threshold and packing of bits as an ONNX model.
@@ -968,54 +824,52 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""
         state = super().__getstate__()
         network = state.get("network_")
-        if network is not None and network.mean.device.type != "cpu":
+        if network is not None and network.device.type != "cpu":
             names = ("network_", "_partial")
             state = state | {name: on_cpu(state[name]) for name in names if name in state}
         return state
 
 
-@dataclass
-class _Run:
-    """One training: data, device and seed; which rows are learnt from; loss and callbacks."""
+class _HeldOutScore:
+    """``NDCG@100`` of held-out samples as queries over the samples that are learnt from."""
 
-    X: FeatureRows | ImageArray | ImageFiles
-    Y: np.ndarray
-    device: torch.device
-    seed: int
-    rows: np.ndarray
-    held_out: np.ndarray | None = None
-    start_from: torch.nn.Module | None = None
-    checkpoint: Checkpoint | None = None
-    resumed: dict | None = None
-    generators: Sequence[torch.Generator] = ()
-    stopped: bool = False
-    given_X: object = None
-    given_Y: np.ndarray | None = None
-    loss: torch.nn.Module | None = None
-    callbacks: object = None
+    def __init__(self, Y, rows, held_out, n_bits):
+        self.labels, self.rows, self.held_out, self.n_bits = pack_codes(Y), rows, held_out, n_bits
 
-    def is_past(self, offset):
-        """Return whether the checkpoint is of a later stage than the one that starts there."""
-        return self.resumed is not None and self.resumed["stage"] > offset
+    def __call__(self, projection):
+        codes = pack_codes(projection >= 0)
+        queries, database = (
+            (codes[part], self.labels[part]) for part in (self.held_out, self.rows)
+        )
+        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        return float(scores.mean())
 
 
-@dataclass
-class _Stage:
-    """Epochs in which one part of the network is trained: what is run, on what, in which mode."""
+class _Watcher:
+    """Shows the epochs of a training to the callbacks of scikit-learn."""
 
-    forward: Callable
-    compiled: Callable
-    source: FeatureRows | ImageArray | ImageFiles
-    n_epochs: int
-    set_mode: Callable
-    all_of_it: bool = True
-    offset: int = 0
-    augment: Callable | None = None
+    def __init__(self, hasher, X, Y):
+        self.hasher, self.X, self.Y = hasher, X, Y
+        y = hasher.classes_[Y.argmax(axis=1)] if hasher._one_class_each else Y
+        self.task = {"estimator": hasher, "X": X.given, "y": y}
+        self.context = hasher._callback_fit_ctx.call_on_fit_task_begin(**self.task)
 
-    @property
-    def end(self):
-        """The epoch after the last one."""
-        return self.offset + self.n_epochs
+    def begin_epoch(self):
+        """Call the callbacks at the start of an epoch."""
+        return self.context.subcontext(task_name="epoch").call_on_fit_task_begin(**self.task)
+
+    def end_epoch(self, task):
+        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
+        return task.call_on_fit_task_end(**self.task, reconstruction_attributes=self._attributes)
+
+    def _attributes(self):
+        """Return the attributes that `fit` would leave if it ended here."""
+        hasher = copy.copy(self.hasher)
+        hasher.network_ = copy.deepcopy(hasher.network_.eval())
+        hasher._n_features_out = hasher.n_bits
+        hasher._store_database(self.X, self.Y)
+        names = ("network_", "_n_features_out", "database_codes_", "database_labels_")
+        return {name: getattr(hasher, name) for name in names}
 
 
 def _check_minimum(n_samples, minimum, hasher):
@@ -1041,6 +895,6 @@ def _load_start(network, start_from):
 def _standardize(network, features):
     """Have the head of `network` see these training features with mean 0 and variance 1."""
     scaler = StandardScaler()
-    for rows in gen_batches(len(features), _PROJECT_ROWS):
+    for rows in gen_batches(len(features), _BLOCK_ROWS):
         scaler.partial_fit(features.batch(rows).numpy())
     network.standardize(scaler.mean_, scaler.scale_)

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-__all__ = ["FeatureRows", "ImageArray", "ImageFiles", "input_kind", "prefetched"]
+__all__ = [
+    "FeatureRows",
+    "ImageArray",
+    "ImageFiles",
+    "flip_some",
+    "input_kind",
+    "prefetched",
+]
 
 
 def input_kind(X):
@@ -135,6 +142,13 @@ def _resized(images, size):
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return transforms.resize(images, list(size), antialias=True)
+
+
+def flip_some(images):
+    """Mirror each image of a batch with probability one half, in place."""
+    chosen = torch.rand(len(images), device=images.device) < 0.5
+    images[chosen] = transforms.horizontal_flip(images[chosen])
+    return images
 
 
 def prefetched(source, batches):

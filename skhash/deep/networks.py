@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["HashNetwork", "TwoTapHead", "build_network"]
+__all__ = [
+    "HashNetwork",
+    "TwoTapHead",
+    "build_network",
+    "choose_image_size",
+    "choose_network",
+]
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -103,6 +110,36 @@ class HashNetwork(nn.Module):
         self.register_buffer("std", _per_channel(std))
         self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("feature_scale", torch.ones(n_features))
+
+    @property
+    def device(self):
+        """Where the network is, a :class:`torch.device`."""
+        return self.mean.device
+
+    @property
+    def n_bits(self):
+        """Length of the codes."""
+        return self.head.hash.out_features
+
+    def train_head(self):
+        """Put the head into training mode, and the backbone into evaluation mode."""
+        self.eval()
+        self.head.train()
+
+    def train_all(self, *, keep_statistics):
+        """Put all of the network into training mode.
+
+        Parameters
+        ----------
+        keep_statistics : bool
+            Whether batch normalisation of the backbone keeps the statistics that it has, on which
+            the head may have been trained.
+        """
+        self.train()
+        if keep_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def features(self, inputs):
         """Map the raw input to the features of the backbone (n, n_features)."""
@@ -338,11 +375,68 @@ def _from_factory(factory, weights):
 _NETWORKS = {"alexnet": _alexnet, "convnet": _convnet, "mlp": _mlp}
 
 
-def default_image_size(network):
-    """Return (height, width) to which images are resized if nothing is said, or None."""
-    if network == "alexnet":
+def choose_network(network, image_size):
+    """Return `network`, "auto" replaced by the choice for images of a size, or for rows.
+
+    Parameters
+    ----------
+    network : str or callable
+        As :func:`build_network` takes it, or "auto".
+
+    image_size : tuple (height, width), "files" or None
+        Size of the images, "files" where it is not known; None for feature rows.
+
+    Returns
+    -------
+    network : str or callable
+    """
+    if network != "auto":
+        return network
+    if image_size is None:
+        return "mlp"
+    return "convnet" if image_size != "files" and max(image_size) <= 64 else "alexnet"
+
+
+def choose_image_size(image_size, network, native_size):
+    """Return (height, width) to which images are resized, or raise.
+
+    Parameters
+    ----------
+    image_size : int, tuple (height, width) or "auto"
+        What is asked for.
+
+    network : str or callable
+        As :func:`build_network` takes it, or "auto".
+
+    native_size : tuple (height, width) or None
+        Size of the images; None for files, which differ.
+
+    Returns
+    -------
+    size : tuple (height, width)
+
+    Raises
+    ------
+    ValueError
+        If `image_size` is malformed, or "auto" where neither images nor network have a size.
+    """
+    if isinstance(image_size, Integral):
+        return (image_size, image_size)
+    if image_size != "auto":
+        if len(image_size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in image_size):
+            raise ValueError(
+                "image_size should be an int or a tuple (height, width) of ints above 0, "
+                f"got {image_size!r}."
+            )
+        return tuple(image_size)
+    if choose_network(network, native_size or "files") == "alexnet":
         return (224, 224)
-    return None
+    if native_size is None:
+        raise ValueError(
+            f"image_size should be given for image files with network={network!r}, "
+            "which has no size of its own; got 'auto'."
+        )
+    return tuple(native_size)
 
 
 def _read_state(path, alternative=""):

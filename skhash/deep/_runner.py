@@ -1,0 +1,80 @@
+"""A network on its device, at its precision: what goes through it, and what comes out."""
+
+import torch
+from sklearn.utils import gen_batches
+
+from skhash.deep._devices import has_bfloat16
+from skhash.deep._inputs import prefetched
+
+__all__ = ["Runner"]
+
+# Rows of features that go through the network at once; images take `batch_size`.
+_FEATURE_ROWS = 4096
+
+
+class Runner:
+    """Runs a network, or a part of it, on batches of inputs.
+
+    Parameters
+    ----------
+    network : HashNetwork
+        The network. It computes on the device that it is on.
+
+    images : bool
+        Whether its inputs are images, and not feature rows.
+
+    precision : {"auto", "float32", "bfloat16"}
+        "bfloat16" is automatic mixed precision, which "auto" takes for images where the device
+        has arithmetic for it.
+
+    batch_size : int
+        Number of images that go through the network at once.
+    """
+
+    def __init__(self, network, *, images, precision, batch_size):
+        self.network = network
+        self.images = images
+        self.batch_size = batch_size
+        if precision == "auto":
+            self.bfloat16 = images and has_bfloat16(network.device)
+        else:
+            self.bfloat16 = precision == "bfloat16"
+
+    def autocast(self):
+        """Return the context in which the network computes."""
+        return torch.autocast(
+            self.network.device.type, dtype=torch.bfloat16, enabled=self.bfloat16
+        )
+
+    def to_device(self, inputs):
+        """Return a batch on the device of the network, images channels-last."""
+        device = self.network.device
+        if device.type == "cuda":
+            inputs = inputs.pin_memory().to(device, non_blocking=True)
+        inputs = inputs.to(device)
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    @torch.inference_mode()
+    def run(self, forward, source):
+        """Apply the network, or a part of it, to a whole source.
+
+        Parameters
+        ----------
+        forward : callable
+            Maps a batch on the device to a tensor of shape (n, n_outputs).
+
+        source : FeatureRows, ImageArray or ImageFiles
+            The inputs.
+
+        Returns
+        -------
+        outputs : ndarray of shape (len(source), n_outputs), dtype float32
+        """
+        size = self.batch_size if self.images else _FEATURE_ROWS
+        batches = gen_batches(len(source), size)
+        with self.autocast():
+            outputs = [
+                forward(self.to_device(inputs)).float().cpu()
+                for inputs in prefetched(source, batches)
+            ]
+        return torch.cat(outputs).numpy()
