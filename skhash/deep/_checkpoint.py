@@ -6,17 +6,21 @@ import io
 import json
 import os
 import re
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from skhash._io import replaced_file
+from skhash._version import __version__
 
-__all__ = ["Checkpoint", "described", "digest"]
+__all__ = ["Checkpoint", "described", "digest", "open_checkpoint"]
 
 # Samples whose content tells one training set from another; all of a large one would take long.
 _N_SAMPLES = 256
+# Parameters in which a training may differ from the checkpoint that it goes on from.
+_NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
 
 
 class Checkpoint:
@@ -79,6 +83,52 @@ class Checkpoint:
                 f"{', '.join(differing)}. Set checkpoint_dir to another directory, or remove it."
             )
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+
+
+def open_checkpoint(params, X, Y, device):
+    """Return the checkpoint of a training.
+
+    Parameters
+    ----------
+    params : dict
+        The parameters of the hasher.
+
+    X : FeatureRows, ImageArray or ImageFiles
+        The training set.
+
+    Y : ndarray of shape (n_samples, n_labels)
+        Its label sets.
+
+    device : torch.device
+        Where the network is trained.
+
+    Returns
+    -------
+    checkpoint : Checkpoint or None
+        None if `checkpoint_dir` is None.
+
+    Raises
+    ------
+    ValueError
+        If training that is started again would not be the same.
+    """
+    if params["checkpoint_dir"] is None:
+        return None
+    if not isinstance(params["random_state"], Integral):
+        raise ValueError(
+            "random_state should be an int with checkpoint_dir, so that training which is "
+            f"started again is the same training; got {params['random_state']!r}."
+        )
+    if params["warm_start"]:
+        raise ValueError(
+            "checkpoint_dir does not go with warm_start=True: training which is started again "
+            "would not know the network that it went on from."
+        )
+    identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
+    identity["X"], identity["y"] = digest(X, Y)
+    identity |= {"device": device.type, "the version of torch": torch.__version__}
+    identity["the version of skhash"] = __version__
+    return Checkpoint(params["checkpoint_dir"], identity)
 
 
 def _checksum(identity, payload):

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
-__all__ = ["has_bfloat16", "on_cpu", "resolve_device", "seeded"]
+__all__ = ["draw_seed", "has_bfloat16", "on_cpu", "resolve_device", "seeded"]
 
 
 def resolve_device(name):
@@ -55,6 +56,11 @@ def on_cpu(value):
     if isinstance(value, list):
         return [on_cpu(item) for item in value]
     return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+def draw_seed(random_state):
+    """Return a seed for a training, drawn from what scikit-learn takes as `random_state`."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def _whole_seed(seed):

@@ -1,73 +1,35 @@
 """DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
 import copy
+import functools
 import math
-import os
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils.validation import check_is_fitted
 
-from skhash._sklearn import Interval, StrOptions
-from skhash._version import __version__
 from skhash.base import BaseHasher, PartialFitMixin
-from skhash.codes import pack_codes
-from skhash.deep._checkpoint import Checkpoint, described, digest
-from skhash.deep._devices import on_cpu, resolve_device, seeded
-from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, flip_some, input_kind
-from skhash.deep._onnx import export
+from skhash.deep._checkpoint import open_checkpoint
+from skhash.deep._devices import draw_seed, resolve_device, seeded
+from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, mean_and_scale
+from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin, check_effects
 from skhash.deep._runner import Runner
+from skhash.deep._saving import NetworkFilesMixin
 from skhash.deep._solvers import AdamWSolver, PaperSolver
-from skhash.deep._trainer import Stage, Trainer
-from skhash.deep.losses import SAVED_LOSSES, RankingLoss, SampledRankingLoss, get_loss
+from skhash.deep._trainer import Stage, Trainer, new_history
+from skhash.deep._watching import HeldOutScore, Watcher
+from skhash.deep.losses import (
+    SampledRankingLoss,
+    check_learnable,
+    start_loss,
+)
 from skhash.deep.networks import build_network, choose_image_size, choose_network
 from skhash.deep.sampling import held_out_rows
-from skhash.metrics._ranking import _score_packed
-
-# Rows of features whose mean and variance are taken at once.
-_BLOCK_ROWS = 4096
-
-# Parameters in which a training may differ from the checkpoint that it goes on from.
-_NOT_OF_TRAINING = {"checkpoint_dir", "n_neighbors", "verbose"}
-
-# Parameters, where they have no effect (a function of hasher and network), that in words, and
-# what would do.
-_WITHOUT_EFFECT = [
-    (
-        ("validation_fraction", "n_iter_no_change", "tol"),
-        lambda hasher, network: not hasher.early_stopping,
-        "without early_stopping",
-        "early_stopping=True",
-    ),
-    (("dropout",), lambda hasher, network: hasher.taps == "fca", "with taps='fca'", "taps='both'"),
-    (
-        ("flip", "image_size"),
-        lambda hasher, network: hasher._input_kind == "features",
-        "on feature rows",
-        "X of images",
-    ),
-    (
-        ("normalization",),
-        lambda hasher, network: network == "mlp",
-        "with network='mlp', which standardises feature rows itself",
-        "another network",
-    ),
-    (
-        ("backbone_learning_rate",),
-        lambda hasher, network: (
-            network == "mlp" and hasher.optimizer == "adamw" and not hasher.head_epochs
-        ),
-        "with network='mlp', which has no backbone, and optimizer='adamw'",
-        "learning_rate",
-    ),
-]
 
 
-class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
+class DeepRankingHasher(
+    CallbackSupportMixin, LossParamsMixin, NetworkFilesMixin, PartialFitMixin, BaseHasher
+):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
     A network with a hash layer on two fully connected layers is trained so that, for each image
@@ -285,40 +247,7 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
     True
     """
 
-    _parameter_constraints: dict = {
-        **BaseHasher._parameter_constraints,
-        "network": [str, callable],
-        "weights": [str, os.PathLike, None],
-        "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "taps": [StrOptions({"both", "fca", "fcb"})],
-        "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
-        "normalization": [tuple, StrOptions({"auto"})],
-        "flip": ["boolean", StrOptions({"auto"})],
-        # Validated by `get_loss`.
-        "loss": "no_validation",
-        "head_epochs": [Interval(Integral, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "optimizer": [StrOptions({"adamw", "sgd"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "backbone_learning_rate": [
-            Interval(Real, 0, None, closed="neither"),
-            StrOptions({"auto"}),
-        ],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "compile": ["boolean"],
-        "checkpoint_dir": [str, os.PathLike, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints: dict = {**BaseHasher._parameter_constraints, **CONSTRAINTS}
     _supervised = True
 
     def __init__(
@@ -437,43 +366,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         }
         return cls(n_bits, **(procedure | overrides))
 
-    def set_params(self, **params):
-        """Set parameters, and those of the loss as ``loss__margin`` and the like.
-
-        Where `loss` is a name, it becomes the object for that name when a parameter of it is set.
-
-        Parameters
-        ----------
-        **params : dict
-            Values by name.
-
-        Returns
-        -------
-        self : DeepRankingHasher
-            The hasher.
-
-        Raises
-        ------
-        ValueError
-            If there is no parameter of a name. The error says which there are.
-        """
-        of_loss = {name: params.pop(name) for name in [*params] if name.startswith("loss__")}
-        misplaced = params.keys() - self.get_params(deep=False).keys() & vars(RankingLoss()).keys()
-        if misplaced:
-            name = min(misplaced)
-            raise ValueError(
-                f"Invalid parameter {name!r} for estimator {self}. It is a parameter of the loss: "
-                f"set loss__{name}, or loss=RankingLoss({name}=...)."
-            )
-        super().set_params(**params)
-        if of_loss:
-            loss = get_loss(self.loss)
-            if not hasattr(loss, "set_params"):
-                raise ValueError(f"loss={loss!r} has no parameters to set, got {min(of_loss)!r}.")
-            loss.set_params(**{name.removeprefix("loss__"): of_loss[name] for name in of_loss})
-            self.loss = loss
-        return self
-
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
         if reset:
@@ -506,22 +398,23 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         )
 
     def _fit(self, X, Y):
-        self._check_effects()
-        device, seed = resolve_device(self.device), self._draw_seed()
+        check_effects(self, self._chosen_network())
+        device, seed = resolve_device(self.device), draw_seed(self.random_state)
         rows, score = np.arange(len(X)), None
         if self.early_stopping:
             rows, held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
-            score = _HeldOutScore(Y, rows, held_out, self.n_bits)
-        self._check_learnable(Y[rows])
+            score = HeldOutScore(Y, rows, held_out, self.n_bits)
+        check_learnable(self.loss, Y[rows])
         start_from = vars(self).pop("_start_from")
-        checkpoint = self._open_checkpoint(X, Y, device)
+        checkpoint = open_checkpoint(self.get_params(deep=False), X, Y, device)
         resumed = None if checkpoint is None else checkpoint.load()
-        self._start_history(scored=self.early_stopping)
-        watcher = _Watcher(self, X, Y)
+        self.history_ = new_history(scored=self.early_stopping)
+        self.loss_curve_ = self.history_["loss"]
+        watcher = Watcher(self, X, Y)
         with seeded(seed, device) as generators:
             self._build(X, device, start_from)
             trainer = self._trainer(
-                self._start_loss(Y[rows], device),
+                start_loss(self.loss, self.n_bits, Y[rows], device),
                 Y,
                 rows,
                 seed,
@@ -534,59 +427,18 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
                 watcher=watcher,
             )
             if self.head_epochs and not trainer.is_past(0):
-                trainer.run(self._head_stage(trainer, X, standardize=start_from is None))
+                trainer.run(self._head_stage(X, trainer.runner, standardize=start_from is None))
             if self.max_epochs:
                 trainer.run(self._full_stage(X, offset=self.head_epochs))
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
-
-    def _check_effects(self):
-        """Raise if a parameter is set that has no effect with the others and this input."""
-        defaults, network = type(self)().get_params(deep=False), self._chosen_network()
-        for names, is_without, where, instead in _WITHOUT_EFFECT:
-            for name in names:
-                value = getattr(self, name)
-                if value != defaults[name] and is_without(self, network):
-                    raise ValueError(
-                        f"{name}={value!r} has no effect {where}. Leave it at its default, "
-                        f"{defaults[name]!r}; it is for {instead}."
-                    )
-
-    def _open_checkpoint(self, X, Y, device):
-        """Return the checkpoint of this training, None, or raise if none could be taken up."""
-        if self.checkpoint_dir is None:
-            return None
-        if not isinstance(self.random_state, Integral):
-            raise ValueError(
-                "random_state should be an int with checkpoint_dir, so that training which is "
-                f"started again is the same training; got {self.random_state!r}."
-            )
-        if self.warm_start:
-            raise ValueError(
-                "checkpoint_dir does not go with warm_start=True: training which is started again "
-                "would not know the network that it went on from."
-            )
-        params = self.get_params(deep=False)
-        identity = {name: described(params[name]) for name in params.keys() - _NOT_OF_TRAINING}
-        identity["X"], identity["y"] = digest(X, Y)
-        identity |= {"device": device.type, "the version of torch": torch.__version__}
-        identity["the version of skhash"] = __version__
-        return Checkpoint(self.checkpoint_dir, identity)
-
-    def _draw_seed(self):
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-    def _start_history(self, *, scored):
-        """Make empty lists, to which each epoch appends."""
-        names = ["loss", "learning_rate", "seconds"] + ["validation_score"] * scored
-        self.history_ = {name: [] for name in names}
-        self.loss_curve_ = self.history_["loss"]
 
     def _has_parts(self):
         return hasattr(self, "network_")
 
     def _learn_part(self, X, Y, first):
         _check_minimum(len(X), 2, self)
+        check_effects(self, self._chosen_network())
         if not first and self.network_.n_bits != self.n_bits:
             raise ValueError(
                 f"partial_fit goes on with a network of n_bits={self.network_.n_bits}, got n_bits="
@@ -594,17 +446,17 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             )
         # Copies: an error is to leave what the last call left.
         state = copy.deepcopy(getattr(self, "_partial", None))
-        state = state or {"seed": self._draw_seed(), "n_calls": 0, "loss": None}
+        state = state or {"seed": draw_seed(self.random_state), "n_calls": 0, "loss": None}
         device = resolve_device(self.device)
         with seeded([state["seed"], state["n_calls"]], device):
             if first:
-                self._start_history(scored=False)
+                self.history_ = new_history(scored=False)
                 self._build(X, device)
             self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
             self.loss_curve_ = self.history_["loss"]
             self.network_.to(device)
             if state["loss"] is None:
-                state["loss"] = self._start_loss(Y, device)
+                state["loss"] = start_loss(self.loss, self.n_bits, Y, device)
             self._train_part(X, Y, state, device)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
@@ -642,37 +494,9 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             seed=seed,
             n_epochs=self.head_epochs + self.max_epochs,
             history=self.history_,
-            report=self._print if self.verbose else None,
+            report=functools.partial(print, f"[{type(self).__name__}]") if self.verbose else None,
             **more,
         )
-
-    def _print(self, text):
-        print(f"[{type(self).__name__}] {text}")
-
-    def _check_learnable(self, Y):
-        """Raise if label sets say nothing that the loss can learn from."""
-        most = Y.sum(axis=0, dtype=np.int64).max()
-        if most < 1:
-            raise ValueError(
-                "No training sample has a label, so there is nothing to learn; got y of shape "
-                f"{Y.shape} without a 1."
-            )
-        if most < 2 and getattr(get_loss(self.loss), "needs_shared_labels", False):
-            raise ValueError(
-                "No pair of the training samples shares a label, so there is nothing to rank for "
-                f"loss={self.loss!r}; got y of shape {Y.shape} in which each label holds for at "
-                "most one sample."
-            )
-
-    def _start_loss(self, Y, device):
-        """Start the loss of one training, on the device of the network."""
-        started = get_loss(self.loss).start(self.n_bits, torch.tensor(Y, dtype=torch.float32))
-        if not isinstance(started, torch.nn.Module):
-            raise TypeError(
-                f"The method start of loss={self.loss!r} should return a torch.nn.Module, got "
-                f"{type(started).__name__}."
-            )
-        return started.to(device).train()
 
     def _build(self, X, device, start_from=None):
         """Make the network, or a copy of the one that training is to start from."""
@@ -681,7 +505,7 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             tuple(X.batch(slice(0, 1)).shape[1:]), self.weights, self.normalization
         )
         if chosen == "mlp":
-            _standardize(network, X)
+            network.standardize(*mean_and_scale(X))
         if start_from is not None:
             _load_start(network, start_from)
         self.network_ = network.to(device)
@@ -701,33 +525,23 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
             normalization=normalization,
         )
 
-    def _head_stage(self, trainer, X, *, standardize):
-        """Return the stage of the head alone, on the features of the frozen backbone."""
+    def _head_stage(self, X, runner, *, standardize):
+        """Return the stage of the head alone."""
         network = self.network_.eval()
-        features = FeatureRows(trainer.runner.run(network.features, X))
+        features = FeatureRows(runner.run(network.features, X))
         if standardize:
-            _standardize(network, features)
-        return Stage(
-            network.project,
-            features,
-            self.head_epochs,
-            network.train_head,
-            trains_backbone=False,
-            compiled=torch.compile(network.project) if self.compile else None,
-        )
+            network.standardize(*mean_and_scale(features))
+        return Stage.of_head(network, features, self.head_epochs, compiled=self.compile)
 
     def _full_stage(self, X, *, offset):
         """Return the stage of all of the network."""
-        network, mirrored = self.network_, self.flip in ("auto", True)
-        return Stage(
-            network,
+        return Stage.of_all(
+            self.network_,
             X,
             self.max_epochs,
-            lambda: network.train_all(keep_statistics=offset > 0),
-            trains_backbone=True,
             offset=offset,
-            augment=flip_some if mirrored and self._input_kind != "features" else None,
-            compiled=torch.compile(network) if self.compile else None,
+            mirrored=self.flip in ("auto", True) and self._input_kind != "features",
+            compiled=self.compile,
         )
 
     def _runner(self):
@@ -746,130 +560,6 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
                 f"{self.learning_rate} would do."
             )
         return projection
-
-    @staticmethod
-    def _saved_types():
-        return SAVED_LOSSES
-
-    @staticmethod
-    def _upgraded(params):
-        """Move to the loss what were parameters of the hasher in files of former versions."""
-        if "margin" not in params:
-            return params
-        names = ("margin", "weighting", "balance", "class_weight")
-        of_loss = {name: params[name] for name in names}
-        params = {name: params[name] for name in params.keys() - {*names, "accumulation"}}
-        if params["loss"] == "ranking":
-            params["loss"] = RankingLoss(**of_loss)
-        return params | {"flip": "auto" if params["flip"] is True else params["flip"]}
-
-    def _learnt(self):
-        """Return what was learnt; of the network, its tensors."""
-        learnt = super()._learnt()
-        # Solver and loss of partial_fit: as after `fit`, the next call starts new ones.
-        learnt.pop("_partial", None)
-        tensors = learnt.pop("network_").state_dict()
-        return learnt | {"_tensors": {name: tensors[name].cpu().numpy() for name in tensors}}
-
-    def _take_over(self, learnt):
-        """Set what was learnt, and rebuild the network around its tensors."""
-        tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}
-        super()._take_over(learnt)
-        features = self._input_kind == "features"
-        # The generator of torch is to be left alone by weights that are overwritten.
-        with seeded(0, torch.device("cpu")):
-            network = self._build_network(
-                (self.n_features_in_,) if features else (3, *self.image_size_),
-                None,
-                # Which "auto" would take from pretrained weights; those are not loaded here.
-                (tensors["mean"].squeeze(), tensors["std"].squeeze()),
-            )
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(
-                f"The network that the parameters ask for is not the one that was saved. {error}"
-            ) from error
-        network.requires_grad_(True).eval()
-        self.network_ = network if features else network.to(memory_format=torch.channels_last)
-
-    def to_onnx(self, path):
-        """Write network, threshold and packing of bits as an ONNX model.
-
-        The model maps feature rows of shape (n_samples, n_features), float32, or images of shape
-        (n_samples, height, width, 3), uint8, of the size `image_size_` to packed codes of shape
-        (n_samples, ceil(n_bits / 8)), uint8: those of ``pack_codes(hasher.transform(X))``. It
-        computes in float32. Bits whose projection is within rounding of 0 may differ, more of them
-        where `transform` computes in bfloat16. Images of another size are to be resized as
-        `transform` does it (``torchvision.transforms.v2.functional.resize``, antialiased).
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write.
-
-        Raises
-        ------
-        NotFittedError
-            If the hasher is not fitted.
-
-        ImportError
-            If onnx or onnxscript is missing; ``pip install scikit-hash[onnx]`` brings both.
-        """
-        check_is_fitted(self)
-        shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
-        export(self.network_, shape, path)
-
-    def __getstate__(self):
-        """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""
-        state = super().__getstate__()
-        network = state.get("network_")
-        if network is not None and network.device.type != "cpu":
-            names = ("network_", "_partial")
-            state = state | {name: on_cpu(state[name]) for name in names if name in state}
-        return state
-
-
-class _HeldOutScore:
-    """``NDCG@100`` of held-out samples as queries over the samples that are learnt from."""
-
-    def __init__(self, Y, rows, held_out, n_bits):
-        self.labels, self.rows, self.held_out, self.n_bits = pack_codes(Y), rows, held_out, n_bits
-
-    def __call__(self, projection):
-        codes = pack_codes(projection >= 0)
-        queries, database = (
-            (codes[part], self.labels[part]) for part in (self.held_out, self.rows)
-        )
-        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
-        return float(scores.mean())
-
-
-class _Watcher:
-    """Shows the epochs of a training to the callbacks of scikit-learn."""
-
-    def __init__(self, hasher, X, Y):
-        self.hasher, self.X, self.Y = hasher, X, Y
-        y = hasher.classes_[Y.argmax(axis=1)] if hasher._one_class_each else Y
-        self.task = {"estimator": hasher, "X": X.given, "y": y}
-        self.context = hasher._callback_fit_ctx.call_on_fit_task_begin(**self.task)
-
-    def begin_epoch(self):
-        """Call the callbacks at the start of an epoch."""
-        return self.context.subcontext(task_name="epoch").call_on_fit_task_begin(**self.task)
-
-    def end_epoch(self, task):
-        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
-        return task.call_on_fit_task_end(**self.task, reconstruction_attributes=self._attributes)
-
-    def _attributes(self):
-        """Return the attributes that `fit` would leave if it ended here."""
-        hasher = copy.copy(self.hasher)
-        hasher.network_ = copy.deepcopy(hasher.network_.eval())
-        hasher._n_features_out = hasher.n_bits
-        hasher._store_database(self.X, self.Y)
-        names = ("network_", "_n_features_out", "database_codes_", "database_labels_")
-        return {name: getattr(hasher, name) for name in names}
 
 
 def _check_minimum(n_samples, minimum, hasher):
@@ -890,11 +580,3 @@ def _load_start(network, start_from):
             "warm_start=True goes on from the network of the last fit, which differs from what "
             f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
         ) from error
-
-
-def _standardize(network, features):
-    """Have the head of `network` see these training features with mean 0 and variance 1."""
-    scaler = StandardScaler()
-    for rows in gen_batches(len(features), _BLOCK_ROWS):
-        scaler.partial_fit(features.batch(rows).numpy())
-    network.standardize(scaler.mean_, scaler.scale_)

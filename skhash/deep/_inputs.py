@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from torchvision.transforms.v2 import functional as transforms
 
 __all__ = [
@@ -16,8 +18,13 @@ __all__ = [
     "ImageFiles",
     "flip_some",
     "input_kind",
+    "mean_and_scale",
     "prefetched",
 ]
+
+
+# Rows of features whose mean and variance are taken at once.
+_BLOCK_ROWS = 4096
 
 
 def input_kind(X):
@@ -149,6 +156,14 @@ def flip_some(images):
     chosen = torch.rand(len(images), device=images.device) < 0.5
     images[chosen] = transforms.horizontal_flip(images[chosen])
     return images
+
+
+def mean_and_scale(features):
+    """Return mean and standard deviation of each feature of rows, the scale 1 where it is 0."""
+    scaler = StandardScaler()
+    for rows in gen_batches(len(features), _BLOCK_ROWS):
+        scaler.partial_fit(features.batch(rows).numpy())
+    return scaler.mean_, scaler.scale_
 
 
 def prefetched(source, batches):

@@ -1,6 +1,7 @@
 """The loop: stages of epochs, epochs of steps, validation, checkpoints."""
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -8,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, prefetched
+from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, flip_some, prefetched
 from skhash.deep.sampling import epoch_batches
 
-__all__ = ["BestWeights", "Stage", "Trainer"]
+__all__ = ["BestWeights", "Stage", "Trainer", "new_history"]
 
 
 @dataclass
@@ -54,10 +55,42 @@ class Stage:
     augment: Callable | None = None
     compiled: Callable | None = None
 
+    @classmethod
+    def of_head(cls, network, features, n_epochs, *, compiled):
+        """Return the stage of the head of a network alone, on the features of its backbone."""
+        return cls(
+            network.project,
+            features,
+            n_epochs,
+            network.train_head,
+            trains_backbone=False,
+            compiled=torch.compile(network.project) if compiled else None,
+        )
+
+    @classmethod
+    def of_all(cls, network, source, n_epochs, *, offset, mirrored, compiled):
+        """Return the stage of all of a network, images `mirrored` at random or not."""
+        return cls(
+            network,
+            source,
+            n_epochs,
+            functools.partial(network.train_all, keep_statistics=offset > 0),
+            trains_backbone=True,
+            offset=offset,
+            augment=flip_some if mirrored else None,
+            compiled=torch.compile(network) if compiled else None,
+        )
+
     @property
     def end(self):
         """The epoch after the last one."""
         return self.offset + self.n_epochs
+
+
+def new_history(*, scored):
+    """Return an empty list for each thing that a training notes of its epochs."""
+    names = ["loss", "learning_rate", "seconds"] + ["validation_score"] * scored
+    return {name: [] for name in names}
 
 
 class Trainer:
@@ -258,7 +291,7 @@ class Trainer:
         self.runner.network.eval()
         score = self.score(self.runner.run(stage.forward, stage.source))
         self.history["validation_score"].append(score)
-        self._say(f"validation score {score:.4f}")
+        self._say(f"{self.score} {score:.4f}")
         return score
 
     def _say(self, text):

@@ -14,7 +14,13 @@ from skhash.deep.losses._listwise import RankingLoss, SampledRankingLoss, TieAwa
 from skhash.deep.losses._memory import MemoryLoss
 from skhash.deep.losses._pairwise import HashNetLoss, PairwiseLikelihoodLoss, SoftPairLoss
 from skhash.deep.losses._proxies import HyP2Loss
-from skhash.deep.losses._registry import LOSSES, SAVED_LOSSES, get_loss
+from skhash.deep.losses._registry import (
+    LOSSES,
+    SAVED_LOSSES,
+    check_learnable,
+    get_loss,
+    start_loss,
+)
 from skhash.deep.losses._triplet import TripletLikelihoodLoss
 
 # Sorted as Python does, constants among classes.
@@ -34,7 +40,9 @@ __all__ = [  # noqa: RUF022
     "StartedLoss",
     "TieAwareNDCGLoss",
     "TripletLikelihoodLoss",
+    "check_learnable",
     "get_loss",
     "ranking_loss",
+    "start_loss",
     "tie_aware_ndcg_loss",
 ]

@@ -1,4 +1,7 @@
-"""Losses by name."""
+"""Losses by name, and the start of one by a training."""
+
+import numpy as np
+import torch
 
 from skhash.deep.losses._centers import CentralSimilarityLoss, OrthoHashLoss
 from skhash.deep.losses._listwise import RankingLoss, SampledRankingLoss, TieAwareNDCGLoss
@@ -7,7 +10,7 @@ from skhash.deep.losses._pairwise import HashNetLoss, PairwiseLikelihoodLoss, So
 from skhash.deep.losses._proxies import HyP2Loss
 from skhash.deep.losses._triplet import TripletLikelihoodLoss
 
-__all__ = ["LOSSES", "SAVED_LOSSES", "get_loss"]
+__all__ = ["LOSSES", "SAVED_LOSSES", "check_learnable", "get_loss", "start_loss"]
 
 LOSSES = {
     "ranking": RankingLoss,
@@ -67,3 +70,69 @@ def get_loss(loss):
             f"RankingLoss(), got {got}."
         )
     return loss
+
+
+def check_learnable(loss, labels):
+    """Raise if label sets say nothing that a loss can learn from.
+
+    Parameters
+    ----------
+    loss : str or object with a method `start`
+        As :func:`get_loss` takes it.
+
+    labels : ndarray of shape (n_samples, n_labels), dtype uint8
+        Label indicators of the samples that are learnt from.
+
+    Raises
+    ------
+    ValueError
+        If no sample has a label; or no two samples share one, and the loss compares samples.
+    """
+    most = labels.sum(axis=0, dtype=np.int64).max()
+    if most < 1:
+        raise ValueError(
+            "No training sample has a label, so there is nothing to learn; got y of shape "
+            f"{labels.shape} without a 1."
+        )
+    if most < 2 and getattr(get_loss(loss), "needs_shared_labels", False):
+        raise ValueError(
+            "No pair of the training samples shares a label, so there is nothing to rank for "
+            f"loss={loss!r}; got y of shape {labels.shape} in which each label holds for at "
+            "most one sample."
+        )
+
+
+def start_loss(loss, n_bits, labels, device):
+    """Start a loss for one training.
+
+    Parameters
+    ----------
+    loss : str or object with a method `start`
+        As :func:`get_loss` takes it.
+
+    n_bits : int
+        Length of the codes.
+
+    labels : ndarray of shape (n_samples, n_labels), dtype uint8
+        Label indicators of the samples that are learnt from.
+
+    device : torch.device
+        Where the network is.
+
+    Returns
+    -------
+    started : torch.nn.Module
+        In training mode, on the device.
+
+    Raises
+    ------
+    TypeError
+        If what `start` returns is no module.
+    """
+    started = get_loss(loss).start(n_bits, torch.tensor(labels, dtype=torch.float32))
+    if not isinstance(started, torch.nn.Module):
+        raise TypeError(
+            f"The method start of loss={loss!r} should return a torch.nn.Module, got "
+            f"{type(started).__name__}."
+        )
+    return started.to(device).train()

@@ -1,0 +1,148 @@
+"""What the parameters of the deep hasher may be, and where one would have no effect."""
+
+import os
+from numbers import Integral, Real
+
+from skhash._sklearn import Interval, StrOptions
+from skhash.deep.losses import RankingLoss, get_loss
+
+__all__ = ["CONSTRAINTS", "LossParamsMixin", "check_effects"]
+
+CONSTRAINTS = {
+    "network": [str, callable],
+    "weights": [str, os.PathLike, None],
+    "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "taps": [StrOptions({"both", "fca", "fcb"})],
+    "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
+    "normalization": [tuple, StrOptions({"auto"})],
+    "flip": ["boolean", StrOptions({"auto"})],
+    # Validated by `get_loss`.
+    "loss": "no_validation",
+    "head_epochs": [Interval(Integral, 0, None, closed="left")],
+    "max_epochs": [Interval(Integral, 0, None, closed="left")],
+    "batch_size": [Interval(Integral, 2, None, closed="left")],
+    "optimizer": [StrOptions({"adamw", "sgd"})],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "backbone_learning_rate": [
+        Interval(Real, 0, None, closed="neither"),
+        StrOptions({"auto"}),
+    ],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "warm_start": ["boolean"],
+    "compile": ["boolean"],
+    "checkpoint_dir": [str, os.PathLike, None],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "verbose": ["verbose"],
+    "random_state": ["random_state"],
+}
+
+
+def _reads_features(hasher, network):
+    """Whether the network reads feature rows, and not images."""
+    del network
+    return hasher._input_kind == "features"
+
+
+def _has_no_backbone_rate(hasher, network):
+    """Whether no layer takes the rate of the backbone."""
+    return network == "mlp" and hasher.optimizer == "adamw" and not hasher.head_epochs
+
+
+# Parameters; when they have no effect, as a function of hasher and network; that in words; and
+# what they are for.
+_WITHOUT_EFFECT = [
+    (
+        ("validation_fraction", "n_iter_no_change", "tol"),
+        lambda hasher, _: not hasher.early_stopping,
+        "without early_stopping",
+        "early_stopping=True",
+    ),
+    (("dropout",), lambda hasher, _: hasher.taps == "fca", "with taps='fca'", "taps='both'"),
+    (("flip", "image_size"), _reads_features, "on feature rows", "X of images"),
+    (
+        ("normalization",),
+        lambda _, network: network == "mlp",
+        "with network='mlp', which standardises feature rows itself",
+        "another network",
+    ),
+    (
+        ("backbone_learning_rate",),
+        _has_no_backbone_rate,
+        "with network='mlp', which has no backbone, and optimizer='adamw'",
+        "a network with a backbone",
+    ),
+]
+
+
+def check_effects(hasher, network):
+    """Raise if a parameter is set that has no effect with the others and this input.
+
+    Parameters
+    ----------
+    hasher : DeepRankingHasher
+        The hasher, whose input has been looked at.
+
+    network : str or callable
+        Its network, "auto" replaced by the choice for the input.
+
+    Raises
+    ------
+    ValueError
+        If a parameter without effect is not at its default.
+    """
+    defaults = type(hasher)().get_params(deep=False)
+    for names, is_without, where, instead in _WITHOUT_EFFECT:
+        for name in names:
+            value = getattr(hasher, name)
+            if value != defaults[name] and is_without(hasher, network):
+                raise ValueError(
+                    f"{name}={value!r} has no effect {where}. Leave it at its default, "
+                    f"{defaults[name]!r}; it is for {instead}."
+                )
+
+
+class LossParamsMixin:
+    """Mixin of a hasher whose parameter `loss` has parameters of its own."""
+
+    def set_params(self, **params):
+        """Set parameters, and those of the loss as ``loss__margin`` and the like.
+
+        Where `loss` is a name, it becomes the object for that name when a parameter of it is set.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name.
+
+        Returns
+        -------
+        self : DeepRankingHasher
+            The hasher.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name. The error says which there are.
+        """
+        of_loss = {name: params.pop(name) for name in [*params] if name.startswith("loss__")}
+        misplaced = params.keys() - self.get_params(deep=False).keys() & vars(RankingLoss()).keys()
+        if misplaced:
+            name = min(misplaced)
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {self}. It is a parameter of the loss: "
+                f"set loss__{name}, or loss=RankingLoss({name}=...)."
+            )
+        super().set_params(**params)
+        if of_loss:
+            loss = get_loss(self.loss)
+            if not hasattr(loss, "set_params"):
+                raise ValueError(f"loss={loss!r} has no parameters to set, got {min(of_loss)!r}.")
+            loss.set_params(**{name.removeprefix("loss__"): of_loss[name] for name in of_loss})
+            self.loss = loss
+        return self

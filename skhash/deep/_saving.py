@@ -1,0 +1,96 @@
+"""Files of a fitted network: skhash's own, pickles and ONNX models."""
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from skhash.deep._devices import on_cpu, seeded
+from skhash.deep._onnx import export
+from skhash.deep.losses import SAVED_LOSSES, RankingLoss
+
+__all__ = ["NetworkFilesMixin"]
+
+
+class NetworkFilesMixin:
+    """Mixin of a hasher with a `network_`, which `_build_network` builds anew."""
+
+    @staticmethod
+    def _saved_types():
+        return SAVED_LOSSES
+
+    @staticmethod
+    def _upgraded(params):
+        """Move to the loss what were parameters of the hasher in files of former versions."""
+        if "margin" not in params:
+            return params
+        names = ("margin", "weighting", "balance", "class_weight")
+        of_loss = {name: params[name] for name in names}
+        params = {name: params[name] for name in params.keys() - {*names, "accumulation"}}
+        if params["loss"] == "ranking":
+            params["loss"] = RankingLoss(**of_loss)
+        return params | {"flip": "auto" if params["flip"] is True else params["flip"]}
+
+    def _learnt(self):
+        """Return what was learnt; of the network, its tensors."""
+        learnt = super()._learnt()
+        # Solver and loss of partial_fit: as after `fit`, the next call starts new ones.
+        learnt.pop("_partial", None)
+        tensors = learnt.pop("network_").state_dict()
+        return learnt | {"_tensors": {name: tensors[name].cpu().numpy() for name in tensors}}
+
+    def _take_over(self, learnt):
+        """Set what was learnt, and rebuild the network around its tensors."""
+        tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}
+        super()._take_over(learnt)
+        features = self._input_kind == "features"
+        # The generator of torch is to be left alone by weights that are overwritten.
+        with seeded(0, torch.device("cpu")):
+            network = self._build_network(
+                (self.n_features_in_,) if features else (3, *self.image_size_),
+                None,
+                # Which "auto" would take from pretrained weights; those are not loaded here.
+                (tensors["mean"].squeeze(), tensors["std"].squeeze()),
+            )
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The network that the parameters ask for is not the one that was saved. {error}"
+            ) from error
+        network.requires_grad_(True).eval()
+        self.network_ = network if features else network.to(memory_format=torch.channels_last)
+
+    def to_onnx(self, path):
+        """Write network, threshold and packing of bits as an ONNX model.
+
+        The model maps feature rows of shape (n_samples, n_features), float32, or images of shape
+        (n_samples, height, width, 3), uint8, of the size `image_size_` to packed codes of shape
+        (n_samples, ceil(n_bits / 8)), uint8: those of ``pack_codes(hasher.transform(X))``. It
+        computes in float32. Bits whose projection is within rounding of 0 may differ, more of them
+        where `transform` computes in bfloat16. Images of another size are to be resized as
+        `transform` does it (``torchvision.transforms.v2.functional.resize``, antialiased).
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ImportError
+            If onnx or onnxscript is missing; ``pip install scikit-hash[onnx]`` brings both.
+        """
+        check_is_fitted(self)
+        shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
+        export(self.network_, shape, path)
+
+    def __getstate__(self):
+        """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""
+        state = super().__getstate__()
+        network = state.get("network_")
+        if network is not None and network.device.type != "cpu":
+            names = ("network_", "_partial")
+            state = state | {name: on_cpu(state[name]) for name in names if name in state}
+        return state

@@ -1,0 +1,53 @@
+"""What looks at a training from outside: the held-out score, and scikit-learn's callbacks."""
+
+import copy
+
+from skhash.codes import pack_codes
+from skhash.metrics._ranking import _score_packed
+
+__all__ = ["HeldOutScore", "Watcher"]
+
+
+class HeldOutScore:
+    """``NDCG@100`` of held-out samples as queries over the samples that are learnt from."""
+
+    def __init__(self, Y, rows, held_out, n_bits):
+        self.labels, self.rows, self.held_out, self.n_bits = pack_codes(Y), rows, held_out, n_bits
+
+    def __call__(self, projection):
+        codes = pack_codes(projection >= 0)
+        queries, database = (
+            (codes[part], self.labels[part]) for part in (self.held_out, self.rows)
+        )
+        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        return float(scores.mean())
+
+    def __str__(self):
+        return "NDCG@100 of held-out samples:"
+
+
+class Watcher:
+    """Shows the epochs of a training to the callbacks of scikit-learn."""
+
+    def __init__(self, hasher, X, Y):
+        self.hasher, self.X, self.Y = hasher, X, Y
+        y = hasher.classes_[Y.argmax(axis=1)] if hasher._one_class_each else Y
+        self.task = {"estimator": hasher, "X": X.given, "y": y}
+        self.context = hasher._callback_fit_ctx.call_on_fit_task_begin(**self.task)
+
+    def begin_epoch(self):
+        """Call the callbacks at the start of an epoch."""
+        return self.context.subcontext(task_name="epoch").call_on_fit_task_begin(**self.task)
+
+    def end_epoch(self, task):
+        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
+        return task.call_on_fit_task_end(**self.task, reconstruction_attributes=self._attributes)
+
+    def _attributes(self):
+        """Return the attributes that `fit` would leave if it ended here."""
+        hasher = copy.copy(self.hasher)
+        hasher.network_ = copy.deepcopy(hasher.network_.eval())
+        hasher._n_features_out = hasher.n_bits
+        hasher._store_database(self.X, self.Y)
+        names = ("network_", "_n_features_out", "database_codes_", "database_labels_")
+        return {name: getattr(hasher, name) for name in names}
