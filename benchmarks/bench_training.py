@@ -2,8 +2,9 @@
 
     python benchmarks/bench_training.py
 
-The bare epoch is the shortest loop over a tensor that trains the same network with the same
-loss, batch size, optimiser and precision; the bare forward pass runs the network over batches
+An epoch is that of the trainer which `fit` runs, with its default loss. The bare epoch is the
+shortest loop over a tensor that trains the same network with the same loss, batch size, solver
+and precision; the bare forward pass runs the network over batches
 under ``torch.inference_mode``. Both sides are timed in turns in one process and the median of the
 ratios of neighbouring runs is printed, with the smallest and the largest.
 
@@ -24,9 +25,15 @@ import numpy as np
 import torch
 
 from skhash import DeepRankingHasher
-from skhash.deep._hasher import _Run
-from skhash.deep._training import seeded
-from skhash.deep.losses import ranking_loss
+from skhash.deep._devices import seeded
+from skhash.deep._inputs import FeatureRows, ImageArray
+from skhash.deep._runner import Runner
+from skhash.deep._solvers import AdamWSolver
+from skhash.deep._trainer import Stage, Trainer, new_history
+from skhash.deep.losses import RankingLoss, ranking_loss, start_loss
+
+# Settings of both sides.
+LEARNING_RATE, WEIGHT_DECAY, MARGIN, BALANCE = 1e-3, 5e-4, 3.75, 0.1
 
 
 def cases(names):
@@ -51,20 +58,38 @@ def _labels(rng, n_samples):
     return (rng.random((n_samples, 38)) < 0.1).astype(np.uint8)
 
 
-def hasher_epoch(hasher, X, Y):
+def runner_of(hasher, *, images):
+    """Return what runs the network of the hasher."""
+    return Runner(hasher.network_, images=images, precision="auto", batch_size=hasher.batch_size)
+
+
+def trainer_epoch(hasher, X, Y):
     """Train one epoch as `fit` does."""
-    source = hasher._validate_X(X, reset=False)
-    device = hasher.network_.mean.device
+    images, device = X.ndim == 4, hasher.network_.device
+    source = ImageArray(X, X.shape[1:3]) if images else FeatureRows(X)
     with seeded(0, device):
-        run = _Run(source, Y, device, 0, np.arange(len(X)), loss=hasher._start_loss(Y, device))
-        optimizer = hasher._make_optimizer(run.loss, all_of_it=True)
-        hasher._train_epoch(hasher._full_stage(source, offset=0), run, optimizer, 0)
+        trainer = Trainer(
+            runner_of(hasher, images=images),
+            start_loss(RankingLoss(margin=MARGIN, balance=BALANCE), hasher.n_bits, Y, device),
+            AdamWSolver(LEARNING_RATE, "auto", WEIGHT_DECAY, head_is_trained=False),
+            Y,
+            np.arange(len(X)),
+            batch_size=hasher.batch_size,
+            seed=0,
+            n_epochs=1,
+            history=new_history(scored=False),
+        )
+        stage = Stage.of_all(hasher.network_, source, 1, offset=0, mirrored=images, compiled=False)
+        trainer.run_epoch(stage, trainer.start_solver(stage), 0)
 
 
 def bare_epoch(hasher, inputs, Y):
     """Train one epoch with nothing around it."""
     network = hasher.network_.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=5e-4, fused=True)
+    runner = runner_of(hasher, images=inputs.ndim == 4)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     labels = torch.from_numpy(Y).to(inputs.device, torch.float32)
     others = ~torch.eye(hasher.batch_size, dtype=torch.bool, device=inputs.device)
     for rows in torch.randperm(len(inputs), device=inputs.device).split(hasher.batch_size):
@@ -72,14 +97,15 @@ def bare_epoch(hasher, inputs, Y):
         if inputs.ndim == 4:
             flip = torch.rand(len(batch)) < 0.5
             batch[flip] = batch[flip].flip(-1)
-        with hasher._autocast():
+        with runner.autocast():
             projection = network(batch)
         h = torch.tanh(projection.float() / 2)
         pairs = others[: len(h), : len(h)]
         distances = ((hasher.n_bits - h @ h.T) / 2)[pairs].view(len(h), -1)
         relevance = (y @ y.T).long()[pairs].view(len(h), -1)
-        loss = ranking_loss(distances, relevance, margin=3.0).mean() / len(h)
-        loss = loss + h.mean(dim=0).square().sum() / 2
+        loss = ranking_loss(distances, relevance, margin=MARGIN).sum()
+        loss = loss / (y.any(dim=1).sum().clamp(min=1) * distances.shape[1])
+        loss = loss + BALANCE / 2 * h.mean(dim=0).square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -90,7 +116,7 @@ def bare_forward(hasher, inputs):
     """Run the network over all inputs, in batches of the size that `transform` takes."""
     network = hasher.network_.eval()
     size = hasher.batch_size if inputs.ndim == 4 else 4096
-    with hasher._autocast():
+    with runner_of(hasher, images=inputs.ndim == 4).autocast():
         return torch.cat([network(batch).float() for batch in inputs.split(size)])
 
 
@@ -114,7 +140,7 @@ def ready(hasher, X, Y):
     """Make the network, and return the input of the bare loop and what waits for the device."""
     hasher.set_params(max_epochs=0, random_state=0).fit(X[:256], Y[:256])
     hasher.max_epochs = 1
-    device = hasher.network_.mean.device
+    device = hasher.network_.device
     inputs = torch.from_numpy(X).to(device)
     inputs = inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs
     return inputs, torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -124,7 +150,7 @@ def peak_memory(case, side):
     """Return the peak of memory of one epoch, in MiB."""
     ((_, hasher, X, Y),) = cases([case])
     inputs, _ = ready(hasher, X, Y)
-    hasher_epoch(hasher, X, Y) if side == "skhash" else bare_epoch(hasher, inputs, Y)
+    trainer_epoch(hasher, X, Y) if side == "skhash" else bare_epoch(hasher, inputs, Y)
     if inputs.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     # Of this program alone, where `getrusage` also counts what its parent had when it started it.
@@ -173,7 +199,7 @@ def main():
         ((name, hasher, X, Y),) = cases([case])
         inputs, synchronize = ready(hasher, X, Y)
         epochs = ratios(
-            lambda: hasher_epoch(hasher, X, Y),  # noqa: B023
+            lambda: trainer_epoch(hasher, X, Y),  # noqa: B023
             lambda: bare_epoch(hasher, inputs, Y),  # noqa: B023
             args.repeats,
             synchronize,

@@ -199,6 +199,14 @@ class SDHHasher(BaseHasher):
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
+    @staticmethod
+    def _upgraded(params):
+        if "reg_projection" not in params:
+            return params
+        params = params | {"reg": params["reg_projection"], "reg_labels": params["reg"]}
+        del params["reg_projection"]
+        return params | ({"gamma": "auto"} if params["gamma"] is None else {})
+
     def _fit(self, X, Y):
         if not np.ptp(Y, axis=0).any():
             raise ValueError(f"y should vary over the training samples, got {len(Y)} equal rows.")

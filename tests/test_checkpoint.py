@@ -136,7 +136,7 @@ RUNS = {
     "plain": {},
     "both stages": {"head_epochs": 2},
     "early stopping": {"head_epochs": 2, "early_stopping": True, "learning_rate": 3e-2},
-    "sgd": {"optimizer": "sgd", "accumulation": 2},
+    "sgd": {"optimizer": "sgd"},
     "proxies": {"loss": "hyp2", "head_epochs": 1},
     "memory": {"loss": RankingLoss(list_size=50)},
     "random lists": {"loss": "dsrh"},
@@ -190,7 +190,7 @@ def test_a_callback_that_stopped_has_stopped(tmp_path):
         ({"n_bits": 9}, "n_bits"),
         ({"random_state": 1}, "random_state"),
         ({"loss": RankingLoss(margin=2)}, "loss"),
-        ({"max_epochs": 3, "margin": 2.0}, "margin, max_epochs"),
+        ({"max_epochs": 3, "loss": "csq"}, "loss, max_epochs"),
         ({"hidden_size": 17}, "hidden_size"),
     ],
     ids=str,
@@ -206,14 +206,15 @@ def test_error_on_a_checkpoint_of_other_data(tmp_path):
     X, Y = make_rows()
     make_hasher(checkpoint_dir=tmp_path).fit(X, Y)
     check_error(ValueError, "differs in X", X + 1, Y, checkpoint_dir=tmp_path)
-    check_error(ValueError, "differs in Y", X, 1 - Y, checkpoint_dir=tmp_path)
-    check_error(ValueError, "differs in X, Y", X[:59], Y[:59], checkpoint_dir=tmp_path)
+    check_error(ValueError, "differs in y", X, 1 - Y, checkpoint_dir=tmp_path)
+    check_error(ValueError, "differs in X, y", X[:59], Y[:59], checkpoint_dir=tmp_path)
 
 
 def test_error_on_a_checkpoint_of_another_version(tmp_path, monkeypatch):
     X, Y = make_rows()
     make_hasher(checkpoint_dir=tmp_path).fit(X, Y)
-    monkeypatch.setattr("skhash.deep._hasher.__version__", "another")
+    # A file that another version has written.
+    monkeypatch.setattr("skhash.deep._checkpoint.__version__", "another")
     check_error(ValueError, "differs in the version of skhash", X, Y, checkpoint_dir=tmp_path)
 
 
@@ -261,7 +262,9 @@ PROGRAM = """
 import os, signal, sys, time
 import numpy as np, torch
 from test_deep_hasher import make_hasher, make_images
-from skhash.deep import _checkpoint, _hasher
+from pathlib import Path
+from skhash import DeepRankingHasher
+from skhash.deep._checkpoint import Checkpoint
 
 torch.set_num_threads(1)
 
@@ -283,11 +286,11 @@ def die_at_call(owner, name, n, after):
 def train(folder, result, slow=False):
     X, Y = make_images()
     if slow:
-        inner = _hasher.DeepRankingHasher._save
+        inner = Checkpoint.save
         def save(*args):
             inner(*args)
             time.sleep(60)
-        _hasher.DeepRankingHasher._save = save
+        Checkpoint.save = save
     params = {"head_epochs": 2, "max_epochs": 2, "loss": "hyp2", "early_stopping": True}
     hasher = make_hasher(checkpoint_dir=folder, **params).fit(X, Y)
     np.save(result, hasher.project(X))
@@ -302,14 +305,15 @@ def forked(function):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
 
+# Each stands for a process that is killed at that point.
 KILLS = [
-    ("_hasher.DeepRankingHasher", "_batch_loss", 1, False),  # the first step
-    ("_hasher.DeepRankingHasher", "_batch_loss", 5, True),  # amid the second epoch
-    ("_checkpoint.os", "fsync", 1, False),  # before what was written is on the disk
-    ("_checkpoint.Path", "replace", 1, False),  # with the file beside the old one
-    ("_checkpoint.Path", "replace", 1, True),
-    ("_hasher.DeepRankingHasher", "_save", 1, True),  # at the end of an epoch
-    ("_hasher.DeepRankingHasher", "_project", 1, False),  # when all epochs are done
+    ("torch.optim.AdamW", "step", 1, False),  # the first step
+    ("torch.optim.AdamW", "step", 5, True),  # amid the second epoch
+    ("os", "fsync", 1, False),  # before what was written is on the disk
+    ("Path", "replace", 1, False),  # with the file beside the old one
+    ("Path", "replace", 1, True),
+    ("Checkpoint", "save", 1, True),  # at the end of an epoch
+    ("DeepRankingHasher", "_project", 1, False),  # when all epochs are done
 ]
 
 

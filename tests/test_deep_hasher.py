@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skhash import DeepRankingHasher
@@ -316,7 +317,7 @@ def test_training_lowers_the_loss(make):
 def test_learns_what_new_samples_share(make):
     X, Y = make(240)
     train, test = slice(0, 160), slice(160, None)
-    params = {"n_bits": 12, "hidden_size": 64, "flip": False, "dropout": 0.2}
+    params = {"n_bits": 12, "hidden_size": 64, "dropout": 0.2}
     trained, random = (
         make_hasher(max_epochs=n, learning_rate=3e-3, **params).fit(X[train], Y[train])
         for n in (25, 0)
@@ -331,10 +332,10 @@ def test_learns_what_new_samples_share(make):
 @pytest.mark.parametrize(
     "params",
     [
-        {"margin": 3.0},
-        {"weighting": "uniform"},
-        {"balance": 5.0},
-        {"class_weight": "balanced"},
+        {"loss": RankingLoss(margin=3.0)},
+        {"loss": RankingLoss(weighting="uniform")},
+        {"loss": RankingLoss(balance=5.0)},
+        {"loss": RankingLoss(class_weight="balanced")},
         {"taps": "fca"},
         {"taps": "fcb"},
         {"optimizer": "sgd"},
@@ -364,7 +365,7 @@ def test_auto_margin_is_5_at_64_bits():
     for n_bits, margin in [(64, 5.0), (16, 1.25)]:
         assert_array_equal(
             projection(make_hasher(n_bits=n_bits), X, Y),
-            projection(make_hasher(n_bits=n_bits, margin=margin), X, Y),
+            projection(make_hasher(n_bits=n_bits, loss=RankingLoss(margin=margin)), X, Y),
         )
 
 
@@ -372,8 +373,9 @@ def test_balance_balances_the_bits():
     X, Y = make_rows(200)
     means = []
     for balance in (0.0, 100.0):
-        params = {"balance": balance, "max_epochs": 10, "learning_rate": 1e-2, "dropout": 0.0}
-        t = projection(make_hasher(**params), X, Y)
+        params = {"max_epochs": 10, "learning_rate": 1e-2, "dropout": 0.0}
+        loss = RankingLoss(balance=balance)
+        t = projection(make_hasher(loss=loss, **params), X, Y)
         means.append(np.abs(np.tanh(t / 2).mean(axis=0)).mean())
     assert means[1] < 0.5 * means[0]
 
@@ -433,14 +435,81 @@ def test_default_loss_is_the_formula(make, loss):
     assert_array_equal(hasher.project(X), expected.project(X))
 
 
-def test_parameters_of_the_ranking_loss_are_those_of_the_hasher():
+def test_parameters_of_the_loss_are_set_through_the_hasher():
     X, Y = make_rows()
     params = {"margin": 2.0, "weighting": "uniform", "balance": 3.0, "class_weight": "balanced"}
-    expected = projection(make_hasher(loss=RankingLoss(**params)), X, Y)
-    assert_array_equal(projection(make_hasher(**params), X, Y), expected)
-    assert_array_equal(
-        projection(make_hasher(loss=RankingLoss(**params), margin=9), X, Y), expected
-    )
+    loss = RankingLoss(**params)
+    nested = {f"loss__{name}": value for name, value in params.items()}
+    expected = projection(make_hasher(loss=loss), X, Y)
+    for start in ("ranking", RankingLoss()):
+        hasher = make_hasher(loss=start).set_params(**nested)
+        assert hasher.loss == loss
+        assert hasher.get_params()["loss"] is hasher.loss
+        assert_array_equal(projection(hasher, X, Y), expected)
+    assert hasher.get_params()["loss__margin"] == 2.0
+
+
+def test_name_and_parameters_of_a_loss_are_set_together():
+    hasher = make_hasher().set_params(loss__quantization=0.5, loss="csq")
+    assert hasher.loss == CentralSimilarityLoss(quantization=0.5)
+
+
+def test_error_on_parameters_that_are_of_the_loss():
+    hasher = make_hasher()
+    with pytest.raises(ValueError, match=r"'margin'[\s\S]* set loss__margin, or loss=RankingLoss"):
+        hasher.set_params(margin=2.0)
+    with pytest.raises(ValueError, match="Invalid parameter 'margin' for estimator Central"):
+        hasher.set_params(loss="csq", loss__margin=2.0)
+    with pytest.raises(ValueError, match="'margin' parameter of RankingLoss"):
+        hasher.set_params(loss="ranking", loss__margin=0)
+    no_parameters = SimpleNamespace(start=lambda *_: None)
+    with pytest.raises(ValueError, match="has no parameters to set, got 'loss__margin'"):
+        hasher.set_params(loss=no_parameters, loss__margin=2.0)
+    with pytest.raises(TypeError, match=r"from_paper got margin=2.* loss=SampledRankingLoss"):
+        DeepRankingHasher.from_paper(margin=2)
+
+
+def test_grid_over_parameters_of_the_loss():
+    X, Y = make_rows(90)
+    grid = {"loss__margin": [0.5, 4.0], "loss__weighting": ["ndcg", "uniform"]}
+    search = GridSearchCV(make_hasher(learning_rate=1e-2), grid, cv=2, error_score="raise")
+    scores = search.fit(X, Y).cv_results_["mean_test_score"]
+    assert len(set(scores)) == 4
+    assert search.best_estimator_.loss.margin == search.best_params_["loss__margin"]
+
+
+# Parameters without an effect.
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"tol": 1e-3}, "tol=0.001 has no effect without early_stopping.* for early_stopping="),
+        ({"n_iter_no_change": 4}, "n_iter_no_change=4 has no effect without early_stopping"),
+        ({"validation_fraction": 0.2}, "validation_fraction=0.2 has no effect without early"),
+        ({"dropout": 0.2, "taps": "fca"}, "dropout=0.2 has no effect with taps='fca'"),
+        ({"flip": False}, "flip=False has no effect on feature rows.*'auto'; it is for X of im"),
+        ({"image_size": 32}, "image_size=32 has no effect on feature rows"),
+        ({"normalization": (0.0, 1.0)}, "has no effect with network='mlp', which standardises"),
+        ({"backbone_learning_rate": 1e-4}, "has no effect with network='mlp', which has no back"),
+    ],
+    ids=repr,
+)
+def test_error_on_a_parameter_without_effect(params, expected):
+    X, Y = make_rows()
+    hasher = DeepRankingHasher(8, hidden_size=16, **params)
+    for fit in (hasher.fit, hasher.partial_fit):
+        with pytest.raises(ValueError, match=expected):
+            fit(X, Y)
+
+
+def test_parameters_with_an_effect_are_none_without():
+    X, Y = make_rows()
+    make_hasher(early_stopping=True, tol=1e-3, n_iter_no_change=1, max_epochs=1).fit(X, Y)
+    make_hasher(optimizer="sgd", backbone_learning_rate=1e-4, max_epochs=1).fit(X, Y)
+    make_hasher(head_epochs=1, backbone_learning_rate=1e-4, max_epochs=1).fit(X, Y)
+    images, Y = make_images()
+    make_hasher(flip=False, image_size=9, max_epochs=1).fit(images, Y)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -675,7 +744,7 @@ def test_pickle_round_trip(make):
 
 def test_clone_is_unfitted_and_alike():
     X, Y = make_images()
-    hasher = make_hasher(network=tiny_backbone, margin=2.0).fit(X, Y)
+    hasher = make_hasher(network=tiny_backbone, loss=RankingLoss(margin=2.0)).fit(X, Y)
     cloned = clone(hasher)
     assert cloned.get_params() == hasher.get_params()
     assert not hasattr(cloned, "network_")
@@ -753,7 +822,7 @@ def test_error_on_label_sets(make):
     X, Y = make()
     check_error(ValueError, "requires y to be passed", X, None)
     check_error(ValueError, r"inconsistent numbers of samples: \[60, 59\]", X, Y[1:])
-    check_error(ValueError, "indicator matrix of 0 and 1", X, 2 * Y)
+    check_error(ValueError, "y must hold only 0 and 1, got 2", X, 2 * Y)
     check_error(ValueError, "got sequences of different lengths", X, [[1], [1, 2]] * 30)
     check_error(ValueError, "No pair of the training samples shares a label", X, np.arange(60))
     check_error(ValueError, "No training sample has a label", X, 0 * Y)
@@ -801,14 +870,8 @@ def test_error_on_loss():
         ({"image_size": "small"}, "'image_size' parameter"),
         ({"normalization": 1.0}, "'normalization' parameter"),
         ({"flip": "yes"}, "'flip' parameter"),
-        ({"margin": 0}, "'margin' parameter"),
-        ({"margin": np.nan}, "'margin' parameter"),
-        ({"weighting": "dcg"}, "'weighting' parameter"),
-        ({"balance": -1}, "'balance' parameter"),
-        ({"class_weight": "rare"}, "'class_weight' parameter"),
         ({"taps": "fcc"}, "'taps' parameter"),
         ({"optimizer": "adam"}, "'optimizer' parameter"),
-        ({"accumulation": 0}, "'accumulation' parameter"),
         ({"early_stopping": "yes"}, "'early_stopping' parameter"),
         ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
         ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter"),

@@ -164,7 +164,7 @@ def test_list_size_is_short_for_a_memory(kind, class_weight):
             partial(oracle_triplets, margin=1.5),
         ),
     ],
-    ids=repr,
+    ids=["dpsh", "hashnet", "idhn", "dtsh"],
 )
 @pytest.mark.parametrize(("size", "n_from_memory"), [(30, 19), (35, 24), (1000, 24)])
 def test_pairs_and_triplets_equal_loops_over_batch_and_memory(

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
-from skhash.deep.networks import HashNetwork, TwoTapHead, build_network, default_image_size
+from skhash.deep.networks import (
+    HashNetwork,
+    TwoTapHead,
+    build_network,
+    choose_image_size,
+    choose_network,
+)
 
 same = partial(torch.testing.assert_close, rtol=0, atol=0)
 
@@ -302,10 +308,35 @@ def test_alexnet_weights_may_be_a_name(pretrained, monkeypatch):
     assert asked == len(names) * [AlexNet_Weights.IMAGENET1K_V1]
 
 
-def test_default_image_size():
-    assert default_image_size("alexnet") == (224, 224)
-    assert default_image_size("convnet") is None
-    assert default_image_size(small_backbone) is None
+@pytest.mark.parametrize(
+    ("network", "image_size", "chosen"),
+    [
+        ("auto", None, "mlp"),
+        ("auto", (64, 64), "convnet"),
+        ("auto", (64, 65), "alexnet"),
+        ("auto", "files", "alexnet"),
+        ("mlp", (64, 64), "mlp"),
+        (small_backbone, None, small_backbone),
+    ],
+)
+def test_choice_of_network(network, image_size, chosen):
+    assert choose_network(network, image_size) == chosen
+
+
+@pytest.mark.parametrize(
+    ("image_size", "network", "native_size", "chosen"),
+    [
+        (32, "auto", None, (32, 32)),
+        ((32, 48), "alexnet", (9, 9), (32, 48)),
+        ("auto", "alexnet", (9, 9), (224, 224)),
+        ("auto", "auto", (9, 9), (9, 9)),
+        ("auto", "auto", (9, 99), (224, 224)),
+        ("auto", "auto", None, (224, 224)),
+        ("auto", small_backbone, (99, 9), (99, 9)),
+    ],
+)
+def test_choice_of_image_size(image_size, network, native_size, chosen):
+    assert choose_image_size(image_size, network, native_size) == chosen
 
 
 # timm.

@@ -252,8 +252,8 @@ BAD_PARTS = {
     "features": (lambda X, Y: (X[:, :-1], Y), r"X has 6 features, but .* is expecting 7"),
     "NaN": (lambda X, Y: (np.full_like(X, np.nan), Y), "Input X contains NaN"),
     "length": (lambda X, Y: (X, Y[:-1]), "inconsistent numbers of samples"),
-    "labels": (lambda X, Y: (X, Y[:, :-1]), r"Y should be .* \(n_samples, 5\), as in fit"),
-    "values": (lambda X, Y: (X, Y + 1), "Y should be"),
+    "labels": (lambda X, Y: (X, Y[:, :-1]), r"y should be .* \(n_samples, 5\), as in fit"),
+    "values": (lambda X, Y: (X, Y + 1), "y must hold only 0 and 1, got 2"),
 }
 
 

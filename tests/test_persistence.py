@@ -28,7 +28,7 @@ from skhash import (
 from skhash._persistence import read_state, write_state
 from skhash.codes import pack_codes
 from skhash.datasets import make_digit_scenes
-from skhash.deep.losses import HashNetLoss, HyP2Loss, TieAwareNDCGLoss
+from skhash.deep.losses import HashNetLoss, HyP2Loss, RankingLoss, TieAwareNDCGLoss
 
 SHALLOW = [
     LSHHasher(12, random_state=0),
@@ -144,7 +144,8 @@ def test_deep_hasher_comes_back(loss, rows, tmp_path):
 @pytest.mark.parametrize("taps", ["fca", "fcb"])
 def test_deep_hasher_of_images_comes_back(taps, images, tmp_path):
     X, Y = images
-    hasher = deep(taps=taps, normalization=([90, 100, 110], 50), image_size=(12, 14)).fit(X, Y)
+    params = {"normalization": ([90, 100, 110], 50), "image_size": (12, 14), "dropout": 0.0}
+    hasher = deep(taps=taps, **params).fit(X, Y)
     loaded = saved(hasher, tmp_path)
     assert loaded.image_size_ == (12, 14)
     np.testing.assert_array_equal(loaded.project(X), hasher.project(X))
@@ -157,6 +158,42 @@ def test_what_partial_fit_keeps_for_the_solver_is_left_out(rows, tmp_path):
     loaded = saved(hasher, tmp_path)
     assert not hasattr(loaded, "_partial")
     assert_same(loaded, hasher, X)
+
+
+def rewritten(hasher, old_params, tmp_path):
+    """Return what is read of the hasher's file with the parameters of a former version."""
+    hasher.save(tmp_path / "old")
+    types = DeepRankingHasher._saved_types()
+    state = read_state(tmp_path / "old", types)
+    state["params"] = old_params(state["params"])
+    write_state(tmp_path / "old", state, types)
+    return skhash.load(tmp_path / "old")
+
+
+@pytest.mark.parametrize("loss", ["ranking", "csq"])
+def test_files_of_former_versions_of_the_deep_hasher(loss, rows, tmp_path):
+    of_loss = {"margin": 2.0, "weighting": "uniform", "balance": 0.3, "class_weight": None}
+    hasher = deep(loss=RankingLoss(**of_loss) if loss == "ranking" else loss).fit(*rows)
+
+    def old_params(params):
+        return params | of_loss | {"loss": loss, "flip": True, "accumulation": 1}
+
+    loaded = rewritten(hasher, old_params, tmp_path)
+    assert loaded.get_params() == hasher.get_params()
+    assert_same(loaded, hasher, rows[0])
+    loaded.fit(*rows)
+
+
+def test_files_of_former_versions_of_sdh(rows, tmp_path):
+    hasher = SDHHasher(12, n_anchors=20, reg=0.5, reg_labels=2.0, random_state=0).fit(*rows)
+
+    def old_params(params):
+        del params["reg_labels"]
+        return params | {"reg": 2.0, "reg_projection": 0.5, "gamma": None}
+
+    loaded = rewritten(hasher, old_params, tmp_path)
+    assert loaded.get_params() == hasher.get_params()
+    assert_same(loaded, hasher, rows[0])
 
 
 def make_backbone():

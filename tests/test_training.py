@@ -1,4 +1,4 @@
-"""What a trainer does: history, early stopping, going on, parts, accumulation, callbacks."""
+"""What a trainer does: history, early stopping, going on, parts, callbacks."""
 
 import copy
 import functools
@@ -12,21 +12,22 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from test_deep_hasher import (
-    Balance,
     all_kinds,
     check_error,
     global_states,
     make_hasher,
     make_images,
     make_rows,
-    plain_backbone,
     projection,
     tiny_backbone,
 )
 
-from skhash.deep._training import BestWeights, halfway_tenth, seeded, warm_cosine
+from skhash.deep._devices import seeded
+from skhash.deep._solvers import AdamWSolver, PaperSolver
+from skhash.deep._trainer import BestWeights
 from skhash.deep.losses import RankingLoss
-from skhash.deep.sampling import epoch_batches, held_out_rows
+from skhash.deep.networks import build_network
+from skhash.deep.sampling import held_out_rows
 from skhash.metrics import make_retrieval_scorer, ndcg_score
 
 
@@ -78,12 +79,22 @@ def test_history_shows_the_schedule():
     assert hasher.history_["learning_rate"] == pytest.approx([0.02] * 5 + [0.002] * 5)
 
 
-@pytest.mark.parametrize("schedule", [warm_cosine, halfway_tenth])
+@pytest.mark.parametrize(
+    "solver",
+    [AdamWSolver(0.1, "auto", 0.0, head_is_trained=False), PaperSolver(0.05, "auto", 0.0)],
+    ids=["adamw", "sgd"],
+)
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 200])
-def test_schedules_never_exceed_the_rate(schedule, n_steps):
-    factors = [schedule(n_steps)(step) for step in range(n_steps)]
-    assert 0 < max(factors) <= 1
-    assert min(factors) >= 0
+def test_rates_never_exceed_the_peak(solver, n_steps):
+    network = build_network("mlp", 4, input_shape=(3,))
+    started = solver.start(network, torch.nn.Identity(), trains_backbone=True, n_steps=n_steps)
+    rates = []
+    for _ in range(n_steps):
+        rates.append(started.rate)
+        network(torch.ones(2, 3)).sum().backward()
+        started.step()
+    assert 0 < max(rates) <= 0.1
+    assert min(rates) >= 0
 
 
 # Early stopping.
@@ -262,7 +273,7 @@ def test_parts_are_seeded_and_can_be_interrupted_by_pickling(make, loss):
 
 def test_solver_goes_on_from_part_to_part():
     X, Y = make_rows()
-    params = {"balance": 0.0, "dropout": 0.0, "batch_size": 60}
+    params = {"loss": RankingLoss(balance=0.0), "batch_size": 60}
     hasher = make_hasher(**params).partial_fit(X, Y)
     forgetful = copy.deepcopy(hasher)
     forgetful._partial["solver"] = {}
@@ -354,35 +365,7 @@ def test_error_in_a_part_leaves_the_hasher_as_it_was(make):
     assert vars(fresh).keys() == fresh.get_params().keys()
 
 
-# Accumulation and compilation.
-
-
-def test_accumulation_is_the_mean_gradient():
-    X, Y = make_images(41)
-    params = {"network": plain_backbone, "dropout": 0.0, "flip": False, "optimizer": "sgd"}
-    params |= {"precision": "float32", "weight_decay": 0.0, "loss": Balance(), "accumulation": 3}
-    start = make_hasher(max_epochs=0, **params).fit(X, Y).network_
-    end = make_hasher(max_epochs=1, learning_rate=1.0, **params).fit(X, Y).network_
-    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    for rows in epoch_batches(41, 20, seed=seed, epoch=0):
-        images = torch.from_numpy(X[rows]).permute(0, 3, 1, 2).float()
-        (Balance().batch_loss(start(images)) / 3).backward()
-    for layer in ("head.hash", "head.fca", "backbone.0"):
-        before, after = start.get_submodule(layer).bias, end.get_submodule(layer).bias
-        rate = 2.0 if layer == "head.hash" else 0.2
-        torch.testing.assert_close(after, before - rate * before.grad, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("accumulation", [1, 2, 3, 100])
-def test_steps_of_accumulation(accumulation, monkeypatch):
-    X, Y = make_rows(100)
-    n_steps, step = [], torch.optim.AdamW.step
-    monkeypatch.setattr(
-        torch.optim.AdamW, "step", lambda *args, **kw: n_steps.append(1) or step(*args, **kw)
-    )
-    hasher = make_hasher(accumulation=accumulation, batch_size=20, max_epochs=2).fit(X, Y)
-    assert len(n_steps) == 2 * -(-5 // accumulation)
-    assert np.isfinite(hasher.project(X)).all()
+# Compilation.
 
 
 @all_kinds
