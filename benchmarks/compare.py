@@ -17,7 +17,7 @@ Each seed draws its own split, and seeds the hashers. ``--protocol`` says what i
 No hyper-parameter is chosen here: they are constants of this file, chosen on parts of the training
 sets (see ``benchmarks/README.md``).
 
-Prints a table of NDCG@100, ACG@100, weighted mAP and mAP, and mAP@1000 as HashNet and its successors
+Prints a table of NDCG@100, ACG@100, weighted mAP and mAP, and mAP@1000 as HashNet and others
 count it, all exact under ties, mean and standard deviation over seeds; writes the raw results as
 JSON lines, the table as Markdown and a plot of NDCG@100 against the number of bits into
 ``--output``.
@@ -394,8 +394,8 @@ def main():
     summary = summarise(records)
     sizes = {name: len(rows) for name, rows in retrieval_split(len(Y), **split_options).items()}
     title = (
-        f"{args.dataset}, {args.protocol}: {sizes['query']:,} queries, {sizes['train']:,} to train "
-        f"on, database of {sizes['database']:,}, {len(args.seeds)} seeds"
+        f"{args.dataset}, {args.protocol}: {sizes['query']:,} queries, training set of "
+        f"{sizes['train']:,}, database of {sizes['database']:,}, {len(args.seeds)} seeds"
     )
     print_table(summary, title, console)
     write_markdown(summary, args.output / f"{stem}.md")
