@@ -2,15 +2,25 @@
 
     python benchmarks/compare.py                            # digit scenes, under 3 minutes
     python benchmarks/compare.py --dataset mirflickr25k --data mirflickr25k_128.npz
+    python benchmarks/compare.py --dataset coco17 --data coco17_128.npz
     python benchmarks/compare.py --dataset mirflickr25k-losses --data mirflickr25k_128.npz
 
-Each seed draws its own split into queries and database (which is also the training set), and
-seeds the hashers. No hyper-parameter is chosen here: they are constants of this file, chosen on
-parts of the training sets (see ``benchmarks/README.md``).
+Each seed draws its own split, and seeds the hashers. ``--protocol`` says what is ranked:
 
-Prints a table of NDCG@100, ACG@100, weighted mAP and mAP (exact under ties), mean and standard
-deviation over seeds; writes the raw results as JSON lines, the table as Markdown and a plot of
-NDCG@100 against the number of bits into ``--output``.
+* ``unseen``: half of what is no query is the training set, the other half the database. The
+  images that are ranked were never seen in training.
+* ``paper``: all that is no query is both. The hashers rank their own training set.
+* ``literature``: 1,000 queries, 4,000 training images, the rest (20,000 of MIRFLICKR-25K) is the
+  database.
+* ``labelled``: as ``literature``, without the images that have no label.
+
+No hyper-parameter is chosen here: they are constants of this file, chosen on parts of the training
+sets (see ``benchmarks/README.md``).
+
+Prints a table of NDCG@100, ACG@100, weighted mAP and mAP, and mAP@1000 as HashNet and others
+count it, all exact under ties, mean and standard deviation over seeds; writes the raw results as
+JSON lines, the table as Markdown and a plot of NDCG@100 against the number of bits into
+``--output``.
 """
 
 import argparse
@@ -56,6 +66,15 @@ METRICS = {
     "ACG@100": partial(acg_score, k=100),
     "wmAP": weighted_average_precision_score,
     "mAP": average_precision_score,
+    "mAP@1000": partial(average_precision_score, k=1000, convention="authors"),
+}
+
+# What `retrieval_split` is asked for; the number of queries where a protocol has its own.
+PROTOCOLS = {
+    "unseen": {"train_in_database": False},
+    "paper": {},
+    "literature": {"n_queries": 1000, "n_train": 4000, "train_in_database": False},
+    "labelled": {"n_queries": 1000, "n_train": 4000, "train_in_database": False},
 }
 
 
@@ -111,10 +130,23 @@ def digit_scenes(path, cache):  # noqa: ARG001
 
 def mirflickr25k(path, cache):
     """Return views of the data, labels, number of queries and methods for MIRFLICKR-25K."""
+    data = fetch_mirflickr25k(path, cache=cache / "mirflickr25k_images.npy")
+    return photographs(data.images, data.target, cache / "mirflickr25k_features.npy")
+
+
+def coco17(path, cache):
+    """Return the same for 15,925 images of MS-COCO with 17 labels."""
+    from _packs import read_pack
+
+    images, target = read_pack(path, cache / "coco17_images.npy")
+    return photographs(images, target, cache / "coco17_features.npy")
+
+
+def photographs(images, target, feature_file):
+    """Return views, labels, number of queries and methods for photographs."""
     from _efficientnet import PIXELS, cached_features, mirrored_efficientnet_lite0
 
-    data = fetch_mirflickr25k(path, cache=cache / "mirflickr25k_images.npy")
-    features = cached_features(data.images, cache / "mirflickr25k_features.npy")
+    features = cached_features(images, feature_file)
     # Roots tame the few large activations, unit length the differences in contrast.
     features = normalize(np.sqrt(features))
     finetuned = partial(
@@ -131,7 +163,7 @@ def mirflickr25k(path, cache):
         "Deep, NDCG loss": (partial(DeepRankingHasher, loss="tie_aware_ndcg"), "features"),
         "Deep, fine-tuned": (finetuned, "images"),
     }
-    return {"features": features, "images": data.images}, data.target, 2000, methods
+    return {"features": features, "images": images}, target, 2000, methods
 
 
 # The rate, of 3e-4, 1e-3 and 3e-3, at which a loss does best on held-out images.
@@ -186,9 +218,9 @@ def mirflickr25k_losses(path, cache):
     return views, Y, n_queries, {name: (make, "features") for name, make in hashers.items()}
 
 
-def run(make, X, Y, n_bits, seed, n_queries):
+def run(make, X, Y, n_bits, seed, split_options):
     """Fit and score one hasher on one split; return a flat record."""
-    split = retrieval_split(len(Y), n_queries=n_queries, random_state=seed)
+    split = retrieval_split(len(Y), random_state=seed, **split_options)
     hasher = make(n_bits=n_bits, random_state=seed)
     started = time.perf_counter()
     with warnings.catch_warnings():
@@ -198,18 +230,22 @@ def run(make, X, Y, n_bits, seed, n_queries):
     fitted = time.perf_counter()
     codes = hasher.transform(X[split.query])
     transformed = time.perf_counter()
-    database = unpack_codes(hasher.database_codes_, n_bits)
+    database = (
+        unpack_codes(hasher.database_codes_, n_bits)
+        if np.array_equal(split.database, split.train)
+        else hasher.transform(X[split.database])
+    )
     scores = {
-        name: metric(codes, Y[split.query], database, Y[split.train])
+        name: metric(codes, Y[split.query], database, Y[split.database])
         for name, metric in METRICS.items()
     }
     return {"fit_s": fitted - started, "transform_s": transformed - fitted} | scores
 
 
-def run_all(views, Y, n_queries, methods, args, raw_file, console):
+def run_all(views, Y, split_options, methods, args, raw_file, console):
     """Run every combination not yet in the raw results; return all records asked for."""
     wanted = list(product(args.seeds, args.bits, methods))
-    done = _read_records(raw_file, args.dataset) if args.resume else {}
+    done = _read_records(raw_file) if args.resume else {}
     records = []
     columns = [TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn()]
     with (
@@ -222,8 +258,9 @@ def run_all(views, Y, n_queries, methods, args, raw_file, console):
             record = done.get((method, n_bits, seed))
             if record is None:
                 make, view = methods[method]
-                record = {"dataset": args.dataset, "method": method, "n_bits": n_bits}
-                record |= {"seed": seed, **run(make, views[view], Y, n_bits, seed, n_queries)}
+                record = {"dataset": args.dataset, "protocol": args.protocol, "method": method}
+                record |= {"n_bits": n_bits, "seed": seed}
+                record |= run(make, views[view], Y, n_bits, seed, split_options)
                 raw.write(json.dumps(record) + "\n")
                 raw.flush()
             records.append(record)
@@ -231,12 +268,12 @@ def run_all(views, Y, n_queries, methods, args, raw_file, console):
     return records
 
 
-def _read_records(raw_file, dataset):
+def _read_records(raw_file):
     """Return what an earlier run left, by method, bits and seed."""
     if not raw_file.is_file():
         return {}
     records = [json.loads(line) for line in raw_file.read_text().splitlines()]
-    return {(r["method"], r["n_bits"], r["seed"]): r for r in records if r["dataset"] == dataset}
+    return {(r["method"], r["n_bits"], r["seed"]): r for r in records}
 
 
 def summarise(records):
@@ -316,6 +353,7 @@ def plot(summary, title, file):
 DATASETS = {
     "digits": digit_scenes,
     "mirflickr25k": mirflickr25k,
+    "coco17": coco17,
     "mirflickr25k-losses": mirflickr25k_losses,
 }
 
@@ -325,7 +363,8 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--dataset", choices=DATASETS, default="digits")
-    add("--data", help="where MIRFLICKR-25K is: its pack (.npz) or the folder of the archives")
+    add("--protocol", choices=PROTOCOLS, default="unseen")
+    add("--data", help="the pack of the data set (.npz); of MIRFLICKR-25K also its folder")
     add("--bits", type=int, nargs="+", default=[16, 32, 64])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--methods", nargs="+", help="which methods to run; all if not given")
@@ -340,22 +379,28 @@ def main():
     console = Console()
     args.output.mkdir(parents=True, exist_ok=True)
     views, Y, n_queries, methods = DATASETS[args.dataset](args.data, args.output)
+    if args.protocol == "labelled":
+        labelled = Y.any(axis=1)
+        views, Y = {name: view[labelled] for name, view in views.items()}, Y[labelled]
+    split_options = {"n_queries": n_queries} | PROTOCOLS[args.protocol]
     if args.methods:
         unknown = set(args.methods) - set(methods)
         if unknown:
             raise SystemExit(f"--methods should be among {list(methods)}, got {sorted(unknown)}.")
         methods = {name: methods[name] for name in methods if name in args.methods}
-    raw_file = args.output / f"{args.dataset}.jsonl"
-    records = run_all(views, Y, n_queries, methods, args, raw_file, console)
+    stem = f"{args.dataset}-{args.protocol}"
+    raw_file = args.output / f"{stem}.jsonl"
+    records = run_all(views, Y, split_options, methods, args, raw_file, console)
     summary = summarise(records)
+    sizes = {name: len(rows) for name, rows in retrieval_split(len(Y), **split_options).items()}
     title = (
-        f"{args.dataset}: {n_queries} queries, database and training set "
-        f"{len(Y) - n_queries}, {len(args.seeds)} seeds"
+        f"{args.dataset}, {args.protocol}: {sizes['query']:,} queries, training set of "
+        f"{sizes['train']:,}, database of {sizes['database']:,}, {len(args.seeds)} seeds"
     )
     print_table(summary, title, console)
-    write_markdown(summary, args.output / f"{args.dataset}.md")
-    plot(summary, args.dataset, args.output / f"{args.dataset}.png")
-    console.print(f"Raw results, table and plot: {args.output}/{args.dataset}.{{jsonl,md,png}}")
+    write_markdown(summary, args.output / f"{stem}.md")
+    plot(summary, stem, args.output / f"{stem}.png")
+    console.print(f"Raw results, table and plot: {args.output}/{stem}.{{jsonl,md,png}}")
 
 
 if __name__ == "__main__":

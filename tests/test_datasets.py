@@ -330,6 +330,20 @@ def test_split_is_a_partition(n_train):
     assert np.isin(split.train, split.database).all()
 
 
+@pytest.mark.parametrize(("n_train", "n_expected"), [(None, 19), (30, 30), (0.25, 10), (37, 37)])
+def test_split_in_three_disjoint_parts(n_train, n_expected):
+    split = retrieval_split(
+        50, n_queries=12, n_train=n_train, train_in_database=False, random_state=0
+    )
+    parts = [split.query, split.train, split.database]
+    assert [len(part) for part in parts] == [12, n_expected, 38 - n_expected]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(50))
+    # The same seed draws the same queries and the same training set, whatever is ranked.
+    other = retrieval_split(50, n_queries=12, n_train=n_expected, random_state=0)
+    np.testing.assert_array_equal(split.query, other.query)
+    np.testing.assert_array_equal(split.train, other.train)
+
+
 def test_split_is_random_and_reproducible():
     first, again, other = (
         retrieval_split(100, n_queries=20, n_train=30, random_state=seed) for seed in (0, 0, 1)
@@ -359,7 +373,15 @@ def test_split_by_share_rounds_up(share, n_queries):
         ),
         ({"n_queries": 1.0}, "The 'n_queries' parameter of retrieval_split must be"),
         ({"n_queries": 10}, "n_queries should be less than n_samples.*n_queries=10, n_samples=10"),
-        ({"n_queries": 4, "n_train": 7}, "n_train should be at most .*=6, got n_train=7"),
+        ({"n_queries": 4, "n_train": 7}, "n_train should be from 1 to 6, .* got n_train=7"),
+        (
+            {"n_queries": 4, "n_train": 6, "train_in_database": False},
+            "n_train should be from 1 to 5, with 6 samples .*=False; got n_train=6",
+        ),
+        (
+            {"n_queries": 9, "train_in_database": False},
+            "n_train should be from 1 to 0, with 1 samples .* got n_train=0",
+        ),
         ({"n_queries": 0}, "The 'n_queries' parameter of retrieval_split must be an int"),
     ],
 )
