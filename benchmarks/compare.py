@@ -193,27 +193,27 @@ def mirflickr25k_losses(path, cache):
     hashers = {
         "paper": paper,
         "ranking": ranking,
-        "ranking, uniform": partial(ranking, weighting="uniform"),
-        "ranking, FCa": partial(ranking, taps="fca"),
+        "ranking, uniform": partial(deep, loss=RankingLoss(weighting="uniform")),
+        "ranking, FCa": partial(ranking, taps="fca", dropout=0),
         "ranking, FCb": partial(ranking, taps="fcb"),
-        "ranking, balance=0": partial(ranking, balance=0),
-        "ranking, balanced labels": partial(ranking, class_weight="balanced"),
+        "ranking, balance=0": partial(deep, loss=RankingLoss(balance=0)),
+        "ranking, balanced labels": partial(deep, loss=RankingLoss(class_weight="balanced")),
         "ranking, list of 2,000": partial(deep, loss=RankingLoss(list_size=2000, balance=0.1)),
     }
     hashers |= {
         name: partial(deep, loss=name, learning_rate=rate) for name, rate in LOSS_RATES.items()
     }
     hashers |= {
-        "tie_aware_ndcg, FCa": partial(tie_aware, taps="fca"),
+        "tie_aware_ndcg, FCa": partial(tie_aware, taps="fca", dropout=0),
         "tie_aware_ndcg, FCb": partial(tie_aware, taps="fcb"),
         "tie_aware_ndcg, 20 epochs": partial(tie_aware, max_epochs=20),
-        "tie_aware_ndcg, FCa, 20 epochs": partial(tie_aware, taps="fca", max_epochs=20),
-        "ranking, FCa, 20 epochs": partial(ranking, taps="fca", max_epochs=20),
+        "tie_aware_ndcg, FCa, 20 epochs": partial(tie_aware, taps="fca", dropout=0, max_epochs=20),
+        "ranking, FCa, 20 epochs": partial(ranking, taps="fca", dropout=0, max_epochs=20),
         # The default itself is "Deep, features" of the comparison above.
         "default, FCa": partial(DeepRankingHasher, taps="fca"),
         "default, FCb": partial(DeepRankingHasher, taps="fcb"),
-        "default, uniform": partial(DeepRankingHasher, weighting="uniform"),
-        "default, balance=0": partial(DeepRankingHasher, balance=0),
+        "default, uniform": partial(DeepRankingHasher, loss=RankingLoss(weighting="uniform")),
+        "default, balance=0": partial(DeepRankingHasher, loss=RankingLoss(balance=0)),
     }
     return views, Y, n_queries, {name: (make, "features") for name, make in hashers.items()}
 
