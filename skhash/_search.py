@@ -6,7 +6,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils import gen_batches
 
-from skhash.codes import hamming_distances
+from skhash.codes import hamming_distances, whole_distances, whole_weights
 
 __all__ = ["check_n_neighbors", "nearest", "vote_shares"]
 
@@ -16,7 +16,7 @@ _CHUNK_PAIRS = 2**22
 _BYTES_PER_PAIR = 20
 
 
-def nearest(query_codes, database_codes, n_neighbors):
+def nearest(query_codes, database_codes, n_neighbors, query_weights=None):
     """Find the nearest items of packed codes.
 
     Parameters
@@ -30,10 +30,14 @@ def nearest(query_codes, database_codes, n_neighbors):
     n_neighbors : int
         Number of items to find.
 
+    query_weights : ndarray of shape (n_queries, n_bits), default=None
+        Weights of the bits of each query. None weighs all 1.
+
     Returns
     -------
-    distances : ndarray of shape (n_queries, n_neighbors), integer
-        Hamming distances, ascending.
+    distances : ndarray of shape (n_queries, n_neighbors), integer, or floating with weights
+        Hamming distances, ascending; with weights, the sums of those of the bits that differ, see
+        :func:`skhash.codes.weighted_hamming_distances`.
 
     indices : ndarray of shape (n_queries, n_neighbors), dtype int64
         Rows of the database; of rows at equal distance, the lower comes first.
@@ -45,18 +49,23 @@ def nearest(query_codes, database_codes, n_neighbors):
     """
     n_database = len(database_codes)
     check_n_neighbors(n_neighbors, n_database)
+    if query_weights is not None:
+        whole, unit = whole_weights(query_weights)
     index = np.arange(n_database)
     distances = np.empty((len(query_codes), n_neighbors), np.int16)
     indices = np.empty((len(query_codes), n_neighbors), np.int64)
     for rows in _query_blocks(len(query_codes), n_database):
-        level = hamming_distances(query_codes[rows], database_codes)
+        if query_weights is None:
+            level = hamming_distances(query_codes[rows], database_codes)
+        else:
+            level = whole_distances(query_codes[rows], database_codes, whole[rows])
         # One integer orders by distance, then by row: the ranking is total.
         keys = level.astype(np.int64) * n_database + index
         keys.partition(n_neighbors - 1, axis=1)
         ranked = np.sort(keys[:, :n_neighbors], axis=1)
         distances = distances.astype(level.dtype, copy=False)
         distances[rows], indices[rows] = np.divmod(ranked, n_database)
-    return distances, indices
+    return (distances if query_weights is None else distances * unit), indices
 
 
 def vote_shares(query_codes, database_codes, labels, n_neighbors):

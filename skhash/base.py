@@ -238,7 +238,38 @@ class BaseHasher(
         self.database_codes_ = pack_codes(self._project(X) >= 0)
         self.database_labels_ = None if Y is None else pack_codes(Y)
 
-    def kneighbors(self, X, n_neighbors=None, return_distance=True):
+    def bit_weights(self, X):
+        """How sure each bit of a code is: what an asymmetric search weighs it by.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_bits), floating
+            Absolute values of the projection, or of the relaxed code where a hasher learns with
+            one.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+        """
+        return np.abs(self._relax(self.project(X)))
+
+    def _relax(self, projection):
+        """Return what the hasher takes for the code before it is binary."""
+        return projection
+
+    def _queries(self, X, asymmetric):
+        """Return packed codes, and the weights of their bits or None, of one pass over `X`."""
+        projection = self.project(X)
+        weights = np.abs(self._relax(projection)) if asymmetric else None
+        return pack_codes(projection >= 0), weights
+
+    def kneighbors(self, X, n_neighbors=None, return_distance=True, *, asymmetric=False):
         """Nearest items of the database in Hamming distance.
 
         Parameters
@@ -252,10 +283,15 @@ class BaseHasher(
         return_distance : bool, default=True
             Whether to return the distances too.
 
+        asymmetric : bool, default=False
+            Whether the bits of a query weigh what :meth:`bit_weights` says: items that differ in
+            bits of which the query is not sure are nearer. The database stays binary.
+
         Returns
         -------
-        distances : ndarray of shape (n_queries, n_neighbors), integer
-            Hamming distances, ascending. Only if `return_distance` is True.
+        distances : ndarray of shape (n_queries, n_neighbors), integer, or floating if asymmetric
+            Hamming distances, ascending, see also
+            :func:`skhash.codes.weighted_hamming_distances`. Only if `return_distance` is True.
 
         indices : ndarray of shape (n_queries, n_neighbors), integer
             Rows of the database; of rows at equal distance, the lower comes first.
@@ -269,7 +305,8 @@ class BaseHasher(
             If `n_neighbors` is below 1 or above the size of the database.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        distances, indices = nearest(pack_codes(self.transform(X)), self.database_codes_, k)
+        codes, weights = self._queries(X, asymmetric)
+        distances, indices = nearest(codes, self.database_codes_, k, weights)
         return (distances, indices) if return_distance else indices
 
     def predict(self, X):

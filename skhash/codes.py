@@ -10,10 +10,15 @@ __all__ = [
     "hamming_distances",
     "pack_codes",
     "unpack_codes",
+    "weighted_hamming_distances",
+    "whole_distances",
+    "whole_weights",
 ]
 
 # Pairs whose 64-bit words are held at once: half a MiB, which stays in the second-level cache.
 _BLOCK_PAIRS = 2**16
+# Codes whose bits are held as floats at once.
+_BLOCK_CODES = 2**14
 
 
 def pack_codes(codes):
@@ -109,13 +114,135 @@ def hamming_distances(packed_a, packed_b):
     >>> hamming_distances(pack_codes([[0, 0, 1]]), pack_codes([[0, 0, 1], [1, 1, 1]]))
     array([[0, 2]], dtype=int16)
     """
+    return _popcount_pairs(*_check_pair(packed_a, packed_b))
+
+
+def _check_pair(packed_a, packed_b):
+    """Return two sets of packed codes as 2D uint8 arrays of as many bytes per code, or raise."""
     packed_a, packed_b = check_packed(packed_a, "packed_a"), check_packed(packed_b, "packed_b")
     if packed_a.shape[1] != packed_b.shape[1]:
         raise ValueError(
             "packed_a and packed_b must have as many bytes per code, "
             f"got {packed_a.shape[1]} and {packed_b.shape[1]}."
         )
-    return _popcount_pairs(packed_a, packed_b)
+    return packed_a, packed_b
+
+
+def weighted_hamming_distances(packed_a, packed_b, weights):
+    """Weighted Hamming distances: each code of one set weighs the bits in which others differ.
+
+    With the absolute values of a query's relaxed code as weights this is, up to a constant of the
+    query, the Euclidean distance from its relaxed code to a binary one: an *asymmetric*
+    distance [1]_.
+
+    Parameters
+    ----------
+    packed_a : array-like of shape (n_a, n_bytes), dtype uint8
+        Packed codes, see :func:`pack_codes`.
+
+    packed_b : array-like of shape (n_b, n_bytes), dtype uint8
+        Packed codes of the same length.
+
+    weights : array-like of shape (n_a, n_bits), floating
+        Weights of the bits of each code of `packed_a`, at least 0. They are rounded, see
+        :func:`whole_weights`, so that distances are exact sums: equal codes have equal ones.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_a, n_b), dtype float64
+        Sums of the weights of the bits that differ.
+
+    Raises
+    ------
+    ValueError
+        If the sets differ in bytes per code, are not two-dimensional uint8, or do not go with the
+        weights; or if weights are negative or not finite.
+
+    References
+    ----------
+    .. [1] A. Gordo, F. Perronnin, Y. Gong, S. Lazebnik, "Asymmetric distances for binary
+           embeddings", IEEE TPAMI 36(1), 2014.
+
+    Examples
+    --------
+    >>> from skhash.codes import pack_codes, weighted_hamming_distances
+    >>> query, database = pack_codes([[0, 0, 1]]), pack_codes([[0, 0, 1], [1, 1, 1], [0, 0, 0]])
+    >>> weighted_hamming_distances(query, database, [[0.25, 0.5, 1.0]])
+    array([[0.  , 0.75, 1.  ]])
+    """
+    packed_a, packed_b = _check_pair(packed_a, packed_b)
+    weights = check_array(weights, dtype=np.float64, input_name="weights")
+    n_bits = weights.shape[1]
+    if len(weights) != len(packed_a) or -(-n_bits // 8) != packed_a.shape[1]:
+        raise ValueError(
+            f"weights should hold a number for each bit of the {len(packed_a)} codes of "
+            f"{packed_a.shape[1]} bytes, got shape {weights.shape}."
+        )
+    if (weights < 0).any():
+        raise ValueError(f"weights should be at least 0, got {weights.min()}.")
+    whole, unit = whole_weights(weights)
+    return whole_distances(packed_a, packed_b, whole) * unit
+
+
+def whole_distances(packed_a, packed_b, whole):
+    """Weighted Hamming distances for weights that are whole.
+
+    Parameters
+    ----------
+    packed_a : ndarray of shape (n_a, n_bytes), dtype uint8
+        Packed codes.
+
+    packed_b : ndarray of shape (n_b, n_bytes), dtype uint8
+        Packed codes of the same length.
+
+    whole : ndarray of shape (n_a, n_bits), dtype float32
+        What :func:`whole_weights` returns.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_a, n_b), dtype int64
+        Sums of the weights of the bits that differ, exact.
+    """
+    n_bits = whole.shape[1]
+    bits = unpack_codes(packed_a, n_bits).astype(np.float32)
+    # The weight of a bit that is 0 counts if the other's is 1, that of a 1 unless it is.
+    signed, ones = whole * (1 - 2 * bits), (whole * bits).sum(axis=1, keepdims=True)
+    distances = np.empty((len(packed_a), len(packed_b)), np.int64)
+    for start in range(0, len(packed_b), _BLOCK_CODES):
+        columns = slice(start, start + _BLOCK_CODES)
+        others = unpack_codes(packed_b[columns], n_bits).astype(np.float32)
+        distances[:, columns] = signed @ others.T + ones
+    return distances
+
+
+def whole_weights(weights):
+    """Round the weights of each row to whole numbers whose sums float32 holds exactly.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_samples, n_bits), floating
+        Weights, at least 0.
+
+    Returns
+    -------
+    whole : ndarray of shape (n_samples, n_bits), dtype float32
+        Whole numbers, the largest of each row a power of two: at least ``2 ** 14`` up to 512 bits.
+
+    unit : ndarray of shape (n_samples, 1), dtype float64
+        What they are to be multiplied by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhash.codes import whole_weights
+    >>> whole, unit = whole_weights(np.array([[0.5, 0.25, 0.0]]))
+    >>> whole * unit
+    array([[0.5 , 0.25, 0.  ]])
+    """
+    largest = weights.max(axis=1, keepdims=True)
+    scale = 2.0 ** (24 - int(weights.shape[1]).bit_length())
+    unit = np.where(largest > 0, largest, 1) / scale
+    return np.rint(weights / unit).astype(np.float32), unit
 
 
 def as_bits(array, name, hint):

@@ -58,25 +58,30 @@ def test_global_generator_is_left_alone():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    n_samples=st.integers(3, 300),
+    n_samples=st.integers(4, 300),
     fraction=st.floats(0.01, 0.6),
     seed=st.integers(0, 2**31 - 2),
 )
 def test_held_out_rows_are_the_other_rows(n_samples, fraction, seed):
-    if n_samples - max(1, round(fraction * n_samples)) < 2:
+    n_held_out = max(2, round(fraction * n_samples))
+    if n_samples - n_held_out < 2:
         return
-    rows, held_out = held_out_rows(n_samples, fraction, seed=seed)
-    assert np.array_equal(np.sort(np.concatenate([rows, held_out])), np.arange(n_samples))
-    assert len(held_out) == max(1, round(fraction * n_samples))
-    for part in (rows, held_out):
+    rows, queries, database = held_out_rows(n_samples, fraction, seed=seed)
+    parts = [rows, queries, database]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_samples))
+    assert len(queries) == max(1, n_held_out // 5)
+    assert len(database) == n_held_out - len(queries)
+    for part in parts:
         assert np.array_equal(part, np.unique(part))
     again = held_out_rows(n_samples, fraction, seed=seed)
     assert np.array_equal(again[0], rows)
 
 
 def test_held_out_rows_are_random():
-    counts = sum(np.isin(np.arange(40), held_out_rows(40, 0.25, seed=s)[1]) for s in range(400))
-    assert np.abs(counts / 400 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 400)
+    splits = [held_out_rows(40, 0.5, seed=s) for s in range(400)]
+    for part, share in enumerate([0.5, 0.1, 0.4]):
+        counts = sum(np.isin(np.arange(40), split[part]) for split in splits)
+        assert np.abs(counts / 400 - share).max() < 5 * np.sqrt(share * (1 - share) / 400)
 
 
 def test_error_if_too_few_rows_are_left():

@@ -155,9 +155,9 @@ def test_early_stopping_keeps_the_best_epoch(make, head_epochs):
     assert len(scores) == hasher.n_iter_ <= head_epochs + 12
     # By default the seed is drawn from random_state.
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    rows, held_out = held_out_rows(80, 0.3, seed=seed)
+    _, queries, database = held_out_rows(80, 0.3, seed=seed)
     codes = hasher.transform(X)
-    score = ndcg_score(codes[held_out], Y[held_out], codes[rows], Y[rows], k=100)
+    score = ndcg_score(codes[queries], Y[queries], codes[database], Y[database], k=100)
     assert score == pytest.approx(max(scores[head_epochs:]))
     assert len(hasher.database_codes_) == 80
 
@@ -176,9 +176,10 @@ def test_held_out_samples_are_not_learnt_from():
     X, Y = make_rows(50)
     params = {"early_stopping": True, "validation_fraction": 0.2, "n_iter_no_change": 99}
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    _, held_out = held_out_rows(50, 0.2, seed=seed)
+    _, *held_out = held_out_rows(50, 0.2, seed=seed)
     other = Y.copy()
-    other[held_out] = 1 - other[held_out]
+    for part in held_out:
+        other[part] = 1 - other[part]
     losses = [make_hasher(**params).fit(X, labels).loss_curve_ for labels in (Y, other)]
     assert losses[0] == losses[1]
 

@@ -21,6 +21,7 @@ from skhash.deep._watching import HeldOutScore, Watcher
 from skhash.deep.losses import (
     SampledRankingLoss,
     check_learnable,
+    choose_loss,
     start_loss,
 )
 from skhash.deep.networks import build_network, choose_image_size, choose_network
@@ -128,10 +129,10 @@ class DeepRankingHasher(
         Weight decay.
 
     early_stopping : bool, default=False
-        Whether to hold out a part of the training samples, and after each epoch score them as
-        queries over the others, by `NDCG@100`. Each of the two stages of training ends when the
-        score no longer improves, and goes back to the weights of its best epoch. The score takes
-        a pass over the whole training set. The database is the whole training set in the end.
+        Whether to hold out a part of the training samples, and after each epoch score a fifth of
+        it as queries over the rest of it, by `NDCG@100`: neither is learnt from. Each of the two
+        stages of training ends when the score no longer improves, and goes back to the weights
+        of its best epoch. The database is the whole training set in the end.
 
     validation_fraction : float, default=0.1
         Fraction of the training samples that is held out.
@@ -257,12 +258,13 @@ class DeepRankingHasher(
         network="auto",
         weights=None,
         hidden_size="auto",
+        input_dropout=0.5,
         dropout=0.0,
-        taps="both",
+        taps="fca",
         image_size="auto",
         normalization="auto",
         flip="auto",
-        loss="ranking",
+        loss="auto",
         head_epochs=0,
         max_epochs=20,
         batch_size=128,
@@ -287,6 +289,7 @@ class DeepRankingHasher(
         self.network = network
         self.weights = weights
         self.hidden_size = hidden_size
+        self.input_dropout = input_dropout
         self.dropout = dropout
         self.taps = taps
         self.image_size = image_size
@@ -353,6 +356,7 @@ class DeepRankingHasher(
             )
         procedure = {
             "network": "alexnet",
+            "input_dropout": 0.0,
             "dropout": 0.5,
             "taps": "both",
             "image_size": "auto" if overrides.get("network") == "mlp" else 224,
@@ -385,6 +389,11 @@ class DeepRankingHasher(
         """Return `network`, "auto" replaced by the choice for the input that it has."""
         return choose_network(self.network, getattr(self, "image_size_", None))
 
+    def _chosen_loss(self):
+        """Return `loss`, "auto" replaced by the choice for what the network starts from."""
+        learnt = self.weights is not None or self.head_epochs > 0
+        return choose_loss(self.loss, learnt or self._chosen_network() == "mlp")
+
     def _before_fit(self):
         self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
 
@@ -402,9 +411,10 @@ class DeepRankingHasher(
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         rows, score = np.arange(len(X)), None
         if self.early_stopping:
-            rows, held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
-            score = HeldOutScore(Y, rows, held_out, self.n_bits)
-        check_learnable(self.loss, Y[rows])
+            rows, *held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
+            score = HeldOutScore(Y, *held_out, self.n_bits)
+        loss = self._chosen_loss()
+        check_learnable(loss, Y[rows])
         start_from = vars(self).pop("_start_from")
         checkpoint = open_checkpoint(self.get_params(deep=False), X, Y, device)
         resumed = None if checkpoint is None else checkpoint.load()
@@ -414,7 +424,7 @@ class DeepRankingHasher(
         with seeded(seed, device) as generators:
             self._build(X, device, start_from)
             trainer = self._trainer(
-                start_loss(self.loss, self.n_bits, Y[rows], device),
+                start_loss(loss, self.n_bits, Y[rows], device),
                 Y,
                 rows,
                 seed,
@@ -456,7 +466,7 @@ class DeepRankingHasher(
             self.loss_curve_ = self.history_["loss"]
             self.network_.to(device)
             if state["loss"] is None:
-                state["loss"] = start_loss(self.loss, self.n_bits, Y, device)
+                state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
             self._train_part(X, Y, state, device)
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
@@ -522,6 +532,7 @@ class DeepRankingHasher(
             hidden_size=self.hidden_size,
             dropout=self.dropout,
             taps=self.taps,
+            input_dropout=self.input_dropout,
             normalization=normalization,
         )
 
@@ -549,6 +560,9 @@ class DeepRankingHasher(
         return Runner(
             self.network_, images=images, precision=self.precision, batch_size=self.batch_size
         )
+
+    def _relax(self, projection):
+        return np.tanh(projection / 2)
 
     def _project(self, X):
         network = self.network_.to(resolve_device(self.device))

@@ -55,8 +55,8 @@ class Runner:
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
     @torch.inference_mode()
-    def run(self, forward, source):
-        """Apply the network, or a part of it, to a whole source.
+    def run(self, forward, source, rows=None):
+        """Apply the network, or a part of it, to a source.
 
         Parameters
         ----------
@@ -66,12 +66,17 @@ class Runner:
         source : FeatureRows, ImageArray or ImageFiles
             The inputs.
 
+        rows : ndarray of shape (n_rows,), integer, default=None
+            Which of the inputs; None takes all.
+
         Returns
         -------
-        outputs : ndarray of shape (len(source), n_outputs), dtype float32
+        outputs : ndarray of shape (n_rows, n_outputs), dtype float32
         """
         size = self.batch_size if self.images else _FEATURE_ROWS
-        batches = gen_batches(len(source), size)
+        batches = gen_batches(len(source if rows is None else rows), size)
+        if rows is not None:
+            batches = [rows[batch] for batch in batches]
         with self.autocast():
             outputs = [
                 forward(self.to_device(inputs)).float().cpu()

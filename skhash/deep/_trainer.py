@@ -129,8 +129,8 @@ class Trainer:
         "validation_score" if there is `score`.
 
     score : callable, default=None
-        Scores the projections of all samples, an ndarray of shape (n_samples, n_bits), after each
-        epoch. A stage goes back to the weights of its best epoch.
+        Scores, after each epoch, the projections of the samples ``score.rows``, an ndarray of
+        shape (n_rows, n_bits). A stage goes back to the weights of its best epoch.
 
     n_iter_no_change : int, default=1
         A stage ends after so many epochs in a row that have not improved the score.
@@ -287,9 +287,9 @@ class Trainer:
         return [self.rows[batch] for batch in batches]
 
     def validate(self, stage):
-        """Score the projections of all samples, note the score and return it."""
+        """Score the projections of the held-out samples, note the score and return it."""
         self.runner.network.eval()
-        score = self.score(self.runner.run(stage.forward, stage.source))
+        score = self.score(self.runner.run(stage.forward, stage.source, self.score.rows))
         self.history["validation_score"].append(score)
         self._say(f"{self.score} {score:.4f}")
         return score

@@ -2,6 +2,8 @@
 
 import copy
 
+import numpy as np
+
 from skhash.codes import pack_codes
 from skhash.metrics._ranking import _score_packed
 
@@ -9,16 +11,32 @@ __all__ = ["HeldOutScore", "Watcher"]
 
 
 class HeldOutScore:
-    """``NDCG@100`` of held-out samples as queries over the samples that are learnt from."""
+    """``NDCG@100`` of held-out samples: some as queries, the others as their database.
 
-    def __init__(self, Y, rows, held_out, n_bits):
-        self.labels, self.rows, self.held_out, self.n_bits = pack_codes(Y), rows, held_out, n_bits
+    Parameters
+    ----------
+    Y : ndarray of shape (n_samples, n_labels), dtype uint8
+        Label indicators of all samples.
+
+    queries, database : ndarray, integer
+        Rows of the samples that are held out.
+
+    n_bits : int
+        Length of the codes.
+
+    Attributes
+    ----------
+    rows : ndarray, integer
+        Both, the queries first: what the score takes the projections of.
+    """
+
+    def __init__(self, Y, queries, database, n_bits):
+        self.rows, self.n_queries = np.concatenate([queries, database]), len(queries)
+        self.labels, self.n_bits = pack_codes(Y[self.rows]), n_bits
 
     def __call__(self, projection):
-        codes = pack_codes(projection >= 0)
-        queries, database = (
-            (codes[part], self.labels[part]) for part in (self.held_out, self.rows)
-        )
+        codes, n = pack_codes(projection >= 0), self.n_queries
+        queries, database = (codes[:n], self.labels[:n]), (codes[n:], self.labels[n:])
         scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
         return float(scores.mean())
 

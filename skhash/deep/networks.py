@@ -42,7 +42,10 @@ class TwoTapHead(nn.Module):
         Probability with which inputs of FCb, and outputs of FCb, are zeroed in training.
 
     taps : {"both", "fca", "fcb"}, default="both"
-        What the hash layer reads. With "fca" there is no FCb, and no dropout.
+        What the hash layer reads. With "fca" there is no FCb, and no such dropout.
+
+    input_dropout : float, default=0.0
+        Probability with which features are zeroed in training.
 
     References
     ----------
@@ -57,13 +60,15 @@ class TwoTapHead(nn.Module):
     torch.Size([4, 16])
     """
 
-    def __init__(self, n_features, n_bits, *, hidden_size, dropout, taps="both"):
+    def __init__(
+        self, n_features, n_bits, *, hidden_size, dropout, taps="both", input_dropout=0.0
+    ):
         super().__init__()
         self.taps = taps
         self.fca = nn.Linear(n_features, hidden_size)
         self.fcb = None if taps == "fca" else nn.Linear(hidden_size, hidden_size)
         self.hash = nn.Linear((2 if taps == "both" else 1) * hidden_size, n_bits)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.input_dropout = nn.Dropout(dropout), nn.Dropout(input_dropout)
         # Relaxed codes near zero are a saddle point of their distances: start well away from it.
         for layer in self.layers():
             init = nn.init.xavier_normal_ if layer is self.hash else nn.init.kaiming_normal_
@@ -76,7 +81,7 @@ class TwoTapHead(nn.Module):
 
     def forward(self, features):
         """Map (n, n_features) to the projection (n, n_bits)."""
-        a = functional.relu(self.fca(features))
+        a = functional.relu(self.fca(self.input_dropout(features)))
         if self.taps == "fca":
             return self.hash(a)
         b = self.dropout(functional.relu(self.fcb(self.dropout(a))))
@@ -185,6 +190,7 @@ def build_network(
     hidden_size="auto",
     dropout=0.0,
     taps="both",
+    input_dropout=0.0,
     normalization="auto",
 ):
     """Build the network that `DeepRankingHasher` trains.
@@ -213,6 +219,9 @@ def build_network(
 
     taps : {"both", "fca", "fcb"}, default="both"
         Which fully connected layers the hash layer reads.
+
+    input_dropout : float, default=0.0
+        Dropout of the features that the head reads.
 
     normalization : "auto" or tuple (mean, std), default="auto"
         Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
@@ -245,7 +254,14 @@ def build_network(
     mean, std = _check_normalization(normalization, input_shape)
     n_features = _count_features(parts.backbone, input_shape, network)
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
-    head = TwoTapHead(n_features, n_bits, hidden_size=size, dropout=dropout, taps=taps)
+    head = TwoTapHead(
+        n_features,
+        n_bits,
+        hidden_size=size,
+        dropout=dropout,
+        taps=taps,
+        input_dropout=input_dropout,
+    )
     if parts.pretrained_head is not None:
         _start_head_from(head, parts.pretrained_head, input_shape)
     return HashNetwork(parts.backbone, head, n_features=n_features, mean=mean, std=std)

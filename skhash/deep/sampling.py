@@ -41,7 +41,7 @@ def epoch_batches(n_samples, batch_size, *, seed, epoch):
 
 
 def held_out_rows(n_samples, fraction, *, seed):
-    """Return the rows to learn from, and those held out to score what was learnt.
+    """Return the rows to learn from, and those held out: queries, and a database for them.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def held_out_rows(n_samples, fraction, *, seed):
         Number of training samples.
 
     fraction : float
-        Fraction of them to hold out, above 0 and below 1; at least one is.
+        Fraction of them to hold out, above 0 and below 1; at least two are.
 
     seed : int
         Seed of the whole training.
@@ -59,8 +59,11 @@ def held_out_rows(n_samples, fraction, *, seed):
     rows : ndarray of dtype int64
         Rows to learn from, ascending, at least two.
 
-    held_out : ndarray of dtype int64
-        The other rows, ascending.
+    queries : ndarray of dtype int64
+        A fifth of the other rows, ascending, at least one.
+
+    database : ndarray of dtype int64
+        The rest, ascending, at least one.
 
     Raises
     ------
@@ -70,16 +73,18 @@ def held_out_rows(n_samples, fraction, *, seed):
     Examples
     --------
     >>> from skhash.deep.sampling import held_out_rows
-    >>> rows, held_out = held_out_rows(50, 0.1, seed=0)
-    >>> len(rows), len(held_out)
-    (45, 5)
+    >>> [len(part) for part in held_out_rows(100, 0.1, seed=0)]
+    [90, 2, 8]
     """
-    n_held_out = max(1, round(fraction * n_samples))
+    n_held_out = max(2, round(fraction * n_samples))
     if n_samples - n_held_out < 2:
         raise ValueError(
             f"validation_fraction={fraction} of {n_samples} training samples leaves "
-            f"{n_samples - n_held_out} to learn from; at least 2 are needed."
+            f"{max(0, n_samples - n_held_out)} to learn from; at least 2 are needed, beside a "
+            "query and a database of one."
         )
     # A stream of its own: epochs are numbered from 0.
     order = np.random.default_rng([seed, 2**32]).permutation(n_samples)
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    n_queries = max(1, n_held_out // 5)
+    queries, database, rows = np.split(order, [n_queries, n_held_out])
+    return np.sort(rows), np.sort(queries), np.sort(database)

@@ -9,8 +9,18 @@ samples.
 
 from skhash.deep.losses._base import HashingLoss, StartedLoss
 from skhash.deep.losses._centers import CentralSimilarityLoss, OrthoHashLoss
-from skhash.deep.losses._lists import ranking_loss, tie_aware_ndcg_loss
-from skhash.deep.losses._listwise import RankingLoss, SampledRankingLoss, TieAwareNDCGLoss
+from skhash.deep.losses._composed import NestedLoss, SequentialLoss
+from skhash.deep.losses._lists import (
+    ranking_loss,
+    tie_aware_average_precision_loss,
+    tie_aware_ndcg_loss,
+)
+from skhash.deep.losses._listwise import (
+    RankingLoss,
+    SampledRankingLoss,
+    TieAwareAveragePrecisionLoss,
+    TieAwareNDCGLoss,
+)
 from skhash.deep.losses._memory import MemoryLoss
 from skhash.deep.losses._pairwise import HashNetLoss, PairwiseLikelihoodLoss, SoftPairLoss
 from skhash.deep.losses._proxies import HyP2Loss
@@ -18,6 +28,7 @@ from skhash.deep.losses._registry import (
     LOSSES,
     SAVED_LOSSES,
     check_learnable,
+    choose_loss,
     get_loss,
     start_loss,
 )
@@ -31,18 +42,23 @@ __all__ = [  # noqa: RUF022
     "HyP2Loss",
     "LOSSES",
     "MemoryLoss",
+    "NestedLoss",
     "OrthoHashLoss",
     "PairwiseLikelihoodLoss",
     "RankingLoss",
     "SAVED_LOSSES",
     "SampledRankingLoss",
+    "SequentialLoss",
     "SoftPairLoss",
     "StartedLoss",
+    "TieAwareAveragePrecisionLoss",
     "TieAwareNDCGLoss",
     "TripletLikelihoodLoss",
     "check_learnable",
+    "choose_loss",
     "get_loss",
     "ranking_loss",
     "start_loss",
+    "tie_aware_average_precision_loss",
     "tie_aware_ndcg_loss",
 ]

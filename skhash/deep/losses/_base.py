@@ -25,6 +25,7 @@ __all__ = [  # noqa: RUF022
     "pair_losses",
     "products",
     "quantization",
+    "signs",
 ]
 
 POSITIVE = Interval(Real, 0, math.inf, closed="neither")
@@ -213,12 +214,15 @@ def others(matrix):
     return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
-def products(rows, items=None):
-    """Inner products of each row with the other rows and, behind them, with the items."""
-    own = others(rows @ rows.T)
-    if items is None or not len(items):
+def products(rows, memory=None, *, items=None):
+    """Inner products of each row with the other items and, behind them, with a memory.
+
+    The items are the rows themselves, or another form of each.
+    """
+    own = others(rows @ (rows if items is None else items).T)
+    if memory is None or not len(memory):
         return own
-    return torch.cat([own, rows @ items.to(rows).T], dim=1)
+    return torch.cat([own, rows @ memory.to(rows).T], dim=1)
 
 
 def of_items(values, of_memory=None):
@@ -238,6 +242,12 @@ def masked_mean(values, counted):
 def imbalance(codes):
     """Half the squared norm of the mean code: 0 if each bit is as often 1 as 0."""
     return codes.mean(dim=0).square().sum() / 2
+
+
+def signs(codes):
+    """Signs of the codes, 1 for 0, whose gradient goes straight through to the codes."""
+    hard = torch.where(codes >= 0, 1.0, -1.0).to(codes.dtype)
+    return codes + (hard - codes).detach()
 
 
 def quantization(codes):

@@ -6,7 +6,12 @@ from numbers import Integral, Real
 import torch
 from torch.nn import functional
 
-__all__ = ["TABLE_ELEMENTS", "ranking_loss", "tie_aware_ndcg_loss"]
+__all__ = [
+    "TABLE_ELEMENTS",
+    "ranking_loss",
+    "tie_aware_average_precision_loss",
+    "tie_aware_ndcg_loss",
+]
 
 # Elements of a table of levels, rows and items held at once: 64 MiB in float64.
 TABLE_ELEMENTS = 2**23
@@ -167,17 +172,11 @@ def tie_aware_ndcg_loss(distances, relevance, *, n_bits):
     >>> print(f"{1 - ndcg_score([[0, 0]], [[1]], [[0, 0], [0, 1], [1, 0]], [[0], [1], [0]]):.4f}")
     0.4345
     """
-    _check_lists(distances, relevance)
-    if not isinstance(n_bits, Integral) or n_bits < 1:
-        raise ValueError(f"n_bits should be an integer, at least 1, got {n_bits!r}.")
+    _check_lists(distances, relevance, n_bits)
     if distances.numel() == 0:
         return distances.sum(1)
-    exact = distances.to(_accumulator(distances)).clamp(0, n_bits)
-    gains = _scaled_gains(relevance, exact.dtype)
-    lower = _whole(exact, n_bits - 1)
-    shares = 1 - (exact - lower), exact - lower
-    counts = _soft_histogram(lower, shares, n_bits + 1)
-    gain_sums = _soft_histogram(lower, [gains * share for share in shares], n_bits + 1)
+    gains = _scaled_gains(relevance, _accumulator(distances))
+    counts, gain_sums = _soft_histograms(distances, gains, n_bits)
     dcg = (gain_sums * _mean_discounts(counts, distances.shape[1])).sum(1)
     ideal = _ideal_dcg(gains)
     # A row without a relevant item has nothing to lose; dividing its 0 by 1 keeps it finite.
@@ -185,8 +184,79 @@ def tie_aware_ndcg_loss(distances, relevance, *, n_bits):
     return loss.to(distances.dtype)
 
 
-def _check_lists(distances, relevance):
+def tie_aware_average_precision_loss(distances, relevance, *, n_bits):
+    r"""One minus the average precision of each list, ties taken in expectation, relaxed [1]_.
+
+    An item of relaxed distance `d` is shared between the bins of the whole distances below and
+    above it, as in :func:`tie_aware_ndcg_loss`. With :math:`c_d` the items of bin :math:`d`,
+    :math:`c_d^+` the relevant ones, and their running sums :math:`C_d` and :math:`C_d^+`, the
+    loss is
+
+    .. math::
+
+        1 - \frac{1}{C_{n_\text{bits}}^+} \sum_d
+        c_d^+ \, \frac{C_{d-1}^+ + C_d^+ + 1}{C_{d-1} + C_d + 1}.
+
+    It is the average precision at whole distances that all differ. Where items are tied, it takes
+    the precision at the mean rank of the bin for the mean of the precisions at its ranks.
+
+    Parameters
+    ----------
+    distances : tensor of shape (n_queries, n_items), floating
+        Distances of each query to the items of its list, between 0 and `n_bits`. Smaller ones
+        count as 0 and larger ones as `n_bits`. Gradients flow to it, at integers from one side.
+
+    relevance : tensor of shape (n_queries, n_items), integer
+        Relevance of each item for the query; it is relevant if this is above 0.
+
+    n_bits : int
+        Length of the codes, the largest distance.
+
+    Returns
+    -------
+    loss : tensor of shape (n_queries,)
+        Between 0 and 1, in the dtype of `distances`; 0 for a row in which no item is relevant.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not two-dimensional, or `n_bits` is not an integer of at least
+        1, or `relevance` is negative.
+
+    TypeError
+        If `distances` is not floating or `relevance` is not integer.
+
+    References
+    ----------
+    .. [1] K. He, F. Cakir, S. A. Bargal, S. Sclaroff, "Hashing as tie-aware learning to rank",
+       CVPR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhash.deep.losses import tie_aware_average_precision_loss
+    >>> distances = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
+    >>> loss = tie_aware_average_precision_loss(distances, torch.tensor([[0, 1, 1]]), n_bits=2)
+    >>> loss.sum().backward()
+    >>> loss.detach()  # one minus the mean of 1/2 and 2/3
+    tensor([0.4167])
+    """
+    _check_lists(distances, relevance, n_bits)
+    if distances.numel() == 0:
+        return distances.sum(1)
+    relevant = (relevance > 0).to(_accumulator(distances))
+    counts, hits = _soft_histograms(distances, relevant, n_bits)
+    # Twice the mean of the ranks before the first and at the last item of a bin, and 1.
+    ranks, found = (2 * bins.cumsum(1) - bins + 1 for bins in (counts, hits))
+    n_relevant = relevant.sum(1)
+    loss = 1 - (hits * found / ranks).sum(1) / n_relevant.clamp(min=1)
+    return torch.where(n_relevant > 0, loss, 0).to(distances.dtype)
+
+
+def _check_lists(distances, relevance, n_bits=1):
     """Raise unless `distances` and `relevance` are lists of one shape and the right kinds."""
+    if not isinstance(n_bits, Integral) or n_bits < 1:
+        raise ValueError(f"n_bits should be an integer, at least 1, got {n_bits!r}.")
     if distances.ndim != 2 or distances.shape != relevance.shape:
         raise ValueError(
             "distances and relevance should both have shape (n_queries, n_items), "
@@ -223,10 +293,19 @@ def _whole(values, most):
     return values.detach().floor().nan_to_num(nan=0.0).clamp(0, most).long()
 
 
-def _soft_histogram(lower, shares, n_bins):
-    """Sum up, per bin, what each item puts into the bin `lower` and into the next one."""
-    bins = shares[0].new_zeros(len(lower), n_bins)
-    return bins.scatter_add(1, lower, shares[0]).scatter_add(1, lower + 1, shares[1])
+def _soft_histograms(distances, worth, n_bits):
+    """Return the number and the total worth of the items of each bin, (n_queries, n_bits + 1)."""
+    exact = distances.to(worth.dtype).clamp(0, n_bits)
+    lower = _whole(exact, n_bits - 1)
+    # What each item puts into the bin below it, and into the next one.
+    shares = 1 - (exact - lower), exact - lower
+    empty = exact.new_zeros(len(exact), n_bits + 1)
+    return tuple(
+        empty.scatter_add(1, lower, shares[0] * values).scatter_add(
+            1, lower + 1, shares[1] * values
+        )
+        for values in (1, worth)
+    )
 
 
 def _mean_discounts(counts, n_items):

@@ -1,7 +1,7 @@
 """Losses of lists: each sample of the batch ranks the others, and those of a memory."""
 
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 
@@ -13,11 +13,21 @@ from skhash.deep.losses._base import (
     StartedLoss,
     imbalance,
     products,
+    signs,
 )
-from skhash.deep.losses._lists import ranking_loss, tie_aware_ndcg_loss
+from skhash.deep.losses._lists import (
+    ranking_loss,
+    tie_aware_average_precision_loss,
+    tie_aware_ndcg_loss,
+)
 from skhash.deep.losses._memory import MEMORY_SIZE, StartedMemory
 
-__all__ = ["RankingLoss", "SampledRankingLoss", "TieAwareNDCGLoss"]
+__all__ = [
+    "RankingLoss",
+    "SampledRankingLoss",
+    "TieAwareAveragePrecisionLoss",
+    "TieAwareNDCGLoss",
+]
 
 
 def _margin_in_bits(margin, n_bits):
@@ -79,15 +89,19 @@ class _ListwiseLoss(HashingLoss):
         memory_labels=None,
     ):
         """Return the loss of one batch, see :meth:`HashingLoss.batch_loss`."""
-        n_bits, codes = projection.shape[1], self.relax(projection, progress)
-        distances = (n_bits - products(codes, memory_codes)) / 2
+        codes = self.relax(projection, progress)
         relevance = products(labels, memory_labels).long()
-        losses = self._list_losses(distances, relevance, n_bits)
+        losses = self._query_losses(codes, memory_codes, relevance)
         if label_weights is not None:
             losses = losses * (labels @ label_weights)
         n_queries = labels.any(dim=1).sum().clamp(min=1)
-        loss = losses.sum() / (n_queries * (max(1, distances.shape[1]) if self._grows else 1))
+        loss = losses.sum() / (n_queries * (max(1, relevance.shape[1]) if self._grows else 1))
         return loss + self.balance * imbalance(codes)
+
+    def _query_losses(self, codes, memory_codes, relevance):
+        """Return the loss of the list of each sample."""
+        n_bits = codes.shape[1]
+        return self._list_losses((n_bits - products(codes, memory_codes)) / 2, relevance, n_bits)
 
 
 @dataclass(kw_only=True)
@@ -290,22 +304,53 @@ def _draw_three(relevance):
     return torch.where(kinds, keys, -1).argmax(dim=2).T, kinds.any(dim=2).T
 
 
+class _TieAwareLoss(_ListwiseLoss):
+    """Base class of losses of a soft histogram of distances, to relaxed codes and to signs."""
+
+    _parameter_constraints = {
+        "straight_through": [Interval(Real, 0, 1, closed="both")],
+        **_ListwiseLoss._parameter_constraints,
+    }
+
+    def _query_losses(self, codes, memory_codes, relevance):
+        share = self.straight_through
+        parts = []
+        if share < 1:
+            parts.append((1 - share) * super()._query_losses(codes, memory_codes, relevance))
+        if share > 0:
+            parts.append(share * self._losses_to_signs(codes, memory_codes, relevance))
+        return sum(parts)
+
+    def _losses_to_signs(self, codes, memory_codes, relevance):
+        """Return the loss of the list of each sample, its items binary and itself relaxed."""
+        n_bits = codes.shape[1]
+        memory = None if memory_codes is None else signs(memory_codes)
+        inner = products(codes, memory, items=signs(codes))
+        return self._list_losses((n_bits - inner) / 2, relevance, n_bits)
+
+
 @dataclass(kw_only=True)
-class TieAwareNDCGLoss(_ListwiseLoss):
+class TieAwareNDCGLoss(_TieAwareLoss):
     r"""One minus tie-aware NDCG, through a soft histogram of distances [1]_.
 
     .. math::
 
-        \frac{1}{Q} \sum_q \bigl( 1 - \text{NDCG}(d_q, r_q) \bigr)
-        \; + \; \frac{\text{balance}}{2} \|\bar h\|^2
+        \frac{1}{Q} \sum_q \bigl( 1 - (1 - s) \, \text{NDCG}(d_q, r_q)
+        - s \, \text{NDCG}(d'_q, r_q) \bigr) \; + \; \frac{\text{balance}}{2} \|\bar h\|^2
 
-    with :math:`h = 2 \sigma(t) - 1`, :math:`d = (n_\text{bits} - h_q \cdot h_x) / 2`, :math:`r`
-    the number of shared labels, :math:`Q` the number of samples of the batch that have a label
-    and :math:`\bar h` the mean of the batch. See :func:`tie_aware_ndcg_loss`, also for what
-    differs from the authors' relaxation.
+    with :math:`h = 2 \sigma(t) - 1`, :math:`d = (n_\text{bits} - h_q \cdot h_x) / 2`,
+    :math:`d' = (n_\text{bits} - h_q \cdot \text{sign}(h_x)) / 2`, :math:`r` the number of shared
+    labels, :math:`Q` the number of samples of the batch that have a label and :math:`\bar h` the
+    mean of the batch. See :func:`tie_aware_ndcg_loss`, also for what differs from the authors'
+    relaxation.
 
     Parameters
     ----------
+    straight_through : float, default=0.5
+        The share :math:`s`, between 0 and 1, of the lists whose items are the signs of their
+        relaxed codes: what a search compares a query with. The gradient goes straight through the
+        signs to the relaxed codes. The authors have none, 0.
+
     balance : float, default=0.0
         Weight of the penalty on bits that are not balanced. The authors have none.
 
@@ -338,9 +383,62 @@ class TieAwareNDCGLoss(_ListwiseLoss):
     True
     """
 
+    straight_through: float = 0.5
     balance: float = 0.0
     class_weight: str | None = None
     list_size: int | None = None
 
     def _list_losses(self, distances, relevance, n_bits):
         return tie_aware_ndcg_loss(distances, relevance, n_bits=n_bits)
+
+
+@dataclass(kw_only=True)
+class TieAwareAveragePrecisionLoss(_TieAwareLoss):
+    r"""One minus tie-aware average precision, through a soft histogram of distances [1]_.
+
+    As :class:`TieAwareNDCGLoss`, with average precision in place of NDCG: an item is relevant if
+    it shares a label with the query. See :func:`tie_aware_average_precision_loss`.
+
+    Parameters
+    ----------
+    straight_through : float, default=0.5
+        Share of the lists whose items are the signs of their relaxed codes, as in
+        :class:`TieAwareNDCGLoss`. The authors have none, 0.
+
+    balance : float, default=0.0
+        Weight of the penalty on bits that are not balanced. The authors have none.
+
+    class_weight : {"balanced"}, default=None
+        Weights of the queries: all 1, or as in :class:`RankingLoss`.
+
+    list_size : int, default=None
+        Largest number of items of a list, as in :class:`RankingLoss`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    .. [1] K. He, F. Cakir, S. A. Bargal, S. Sclaroff, "Hashing as tie-aware learning to rank",
+       CVPR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhash.deep.losses import TieAwareAveragePrecisionLoss
+    >>> labels = torch.eye(2)[[0, 0, 1, 1]]
+    >>> loss = TieAwareAveragePrecisionLoss().start(8, labels)
+    >>> codes = torch.tensor([1.0, -1.0])[[0, 0, 1, 1]][:, None].expand(4, 8)
+    >>> bool(loss(100 * codes, labels, 0.0) == 0)
+    True
+    """
+
+    straight_through: float = 0.5
+    balance: float = 0.0
+    class_weight: str | None = None
+    list_size: int | None = None
+
+    def _list_losses(self, distances, relevance, n_bits):
+        return tie_aware_average_precision_loss(distances, relevance, n_bits=n_bits)

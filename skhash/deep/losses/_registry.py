@@ -4,18 +4,25 @@ import numpy as np
 import torch
 
 from skhash.deep.losses._centers import CentralSimilarityLoss, OrthoHashLoss
-from skhash.deep.losses._listwise import RankingLoss, SampledRankingLoss, TieAwareNDCGLoss
+from skhash.deep.losses._composed import NestedLoss, SequentialLoss
+from skhash.deep.losses._listwise import (
+    RankingLoss,
+    SampledRankingLoss,
+    TieAwareAveragePrecisionLoss,
+    TieAwareNDCGLoss,
+)
 from skhash.deep.losses._memory import MemoryLoss
 from skhash.deep.losses._pairwise import HashNetLoss, PairwiseLikelihoodLoss, SoftPairLoss
 from skhash.deep.losses._proxies import HyP2Loss
 from skhash.deep.losses._triplet import TripletLikelihoodLoss
 
-__all__ = ["LOSSES", "SAVED_LOSSES", "check_learnable", "get_loss", "start_loss"]
+__all__ = ["LOSSES", "SAVED_LOSSES", "check_learnable", "choose_loss", "get_loss", "start_loss"]
 
 LOSSES = {
     "ranking": RankingLoss,
     "dsrh": SampledRankingLoss,
     "tie_aware_ndcg": TieAwareNDCGLoss,
+    "tie_aware_average_precision": TieAwareAveragePrecisionLoss,
     "dpsh": PairwiseLikelihoodLoss,
     "hashnet": HashNetLoss,
     "idhn": SoftPairLoss,
@@ -26,7 +33,7 @@ LOSSES = {
 }
 """Classes of losses by the name that `DeepRankingHasher` takes."""
 
-SAVED_LOSSES = (*LOSSES.values(), MemoryLoss)
+SAVED_LOSSES = (*LOSSES.values(), MemoryLoss, NestedLoss, SequentialLoss)
 """Classes of losses that the file of a hasher can hold."""
 
 
@@ -70,6 +77,30 @@ def get_loss(loss):
             f"RankingLoss(), got {got}."
         )
     return loss
+
+
+def choose_loss(loss, has_features):
+    """Return `loss`, "auto" replaced by the choice for what the network starts from.
+
+    Parameters
+    ----------
+    loss : str or object with a method `start`
+        As :func:`get_loss` takes it, or "auto".
+
+    has_features : bool
+        Whether the head reads features that mean something from the start.
+
+    Returns
+    -------
+    loss : str or object with a method `start`
+        For "auto", :class:`TieAwareNDCGLoss` on such features. From random weights it learns too
+        slowly, and :class:`RankingLoss` goes before it.
+    """
+    if loss != "auto":
+        return loss
+    return (
+        TieAwareNDCGLoss() if has_features else SequentialLoss(RankingLoss(), TieAwareNDCGLoss())
+    )
 
 
 def check_learnable(loss, labels):
