@@ -51,6 +51,9 @@ def make_hasher(**params):
     defaults = {
         "n_bits": 8,
         "hidden_size": 16,
+        "taps": "both",
+        "input_dropout": 0.0,
+        "loss": "ranking",
         "max_epochs": 2,
         "batch_size": 20,
         "device": "cpu",
