@@ -35,7 +35,8 @@ from skhash.deep._training import (
 from skhash.deep.losses import SAVED_LOSSES, RankingLoss, SampledRankingLoss, get_loss
 from skhash.deep.networks import build_network, default_image_size
 from skhash.deep.sampling import epoch_batches, held_out_rows
-from skhash.metrics._ranking import _score_packed
+from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._ranking import score_queries
 
 # Rows of features projected at once; images take `batch_size`.
 _PROJECT_ROWS = 4096
@@ -757,7 +758,8 @@ class DeepRankingHasher(CallbackSupportMixin, PartialFitMixin, BaseHasher):
         self.network_.eval()
         codes, labels = pack_codes(self._run(stage.forward, stage.source) >= 0), pack_codes(run.Y)
         queries, database = ((codes[rows], labels[rows]) for rows in (run.held_out, run.rows))
-        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        problem = RetrievalProblem.from_packed(*queries, *database, n_bits=self.n_bits)
+        scores = score_queries(problem, "ndcg", k=100)
         self.history_["validation_score"].append(float(scores.mean()))
         if self.verbose:
             print(f"[{type(self).__name__}] NDCG@100 of held-out samples: {scores.mean():.4f}")
