@@ -22,7 +22,6 @@ from skhash.metrics._parameters import (
     of_metric,
 )
 from skhash.metrics._problem import RetrievalProblem
-from skhash.metrics._prose import method_docstring
 
 __all__ = ["HammingHistogram"]
 
@@ -33,20 +32,61 @@ def _method(metric):
     """Return the method of :class:`HammingHistogram` that evaluates a metric."""
 
     def method(self, k=None, *, radius=None, ties="mean", empty=0, **options):
+        """$summary.
+
+        :func:`~skhash.metrics.${metric}_score` has the definition.
+
+        Parameters
+        ----------
+        k : int or array-like of shape (n_cuts,), default=None
+            Number of ranks to look at. None, and any `k` larger than the database, means the
+            whole database.
+
+        radius : int or array-like of shape (n_cuts,), default=None
+            Look at the items within this Hamming distance instead: a `k` of each query's own. A
+            query that has no item there scores 0.
+
+        ties : {"mean", "best", "worst"}, default="mean"
+            Value over the orders of the items at equal distance: their mean, or the best or worst
+            that an order has.
+
+        empty : {0, 1, "nan", "raise"}, default=0
+            Value of a query without any relevant item in the database; "raise" raises ValueError.
+
+        $options
+
+        Returns
+        -------
+        values : ndarray of shape (n_queries,) or (n_queries, n_cuts)
+            Value of each query; and of each cut-off, if there is an array of them. It is between 0
+            and $largest.
+
+        Raises
+        ------
+        ValueError
+            If a parameter has another value, both `k` and `radius` are given, or by `empty`.
+
+        Examples
+        --------
+        >>> from skhash.metrics import HammingHistogram
+        >>> histogram = HammingHistogram([[[0, 0, 0], [1, 0, 1], [0, 1, 0]]])
+        >>> histogram.$metric(k=2).tolist()
+        [$value]
+        """
         return self.evaluate(metric, k=k, radius=radius, ties=ties, empty=empty, **options)
 
     name = f"HammingHistogram.{metric}"
-    return of_metric(method, metric, name, {**CUTS, **POLICIES}, method_docstring(metric))
+    return of_metric(method, metric, name, {**CUTS, **POLICIES})
 
 
 class HammingHistogram:
-    """Rankings by Hamming distance, counted: the items at each distance and relevance.
+    """Numbers of items at each Hamming distance and relevance, for every query.
 
-    Hamming distances take ``n_bits + 1`` values and relevances (numbers of shared labels) few,
-    so this table holds all that a ranking by Hamming distance determines. Every metric is a
-    closed form of it [1]_ and a method here: counted once, all of them are known at every
-    cut-off. Histograms of the parts of a database add up to that of the whole, so parts can be
-    counted apart, on other machines too.
+    Hamming distances take ``n_bits + 1`` values, and relevances (numbers of shared labels) take
+    few. So this table holds all that a ranking by Hamming distance determines. Every metric is a
+    closed form of it [1]_ and a method here. Once the items are counted, all metrics are known at
+    every cut-off. Histograms of the parts of a database add up to that of the whole, so parts can
+    be counted apart, on other machines too.
 
     Parameters
     ----------

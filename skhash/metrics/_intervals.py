@@ -26,9 +26,9 @@ _BATCH_VALUES = 2**22
 def bootstrap_interval(values, *, confidence_level=0.95, n_resamples=2000, random_state=None):
     """Confidence interval of the mean over queries, by the percentile bootstrap.
 
-    Queries are drawn anew, with replacement and as many as there are [1]_. The interval says how
-    far the mean would move with other queries of the same kind, not with another database or
-    training set.
+    Each resample draws as many queries as there are, with replacement [1]_. The interval says how
+    far the mean would move with other queries of the same kind. It does not say how far the mean
+    would move with another database or training set.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def bootstrap_interval(values, *, confidence_level=0.95, n_resamples=2000, rando
         left out.
 
     confidence_level : float, default=0.95
-        Probability that the interval is to cover.
+        Probability with which the interval covers the mean.
 
     n_resamples : int, default=2000
-        Number of draws.
+        Number of resamples.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the draws; an int gives the same interval every time.

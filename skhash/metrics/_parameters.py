@@ -7,6 +7,7 @@ import numpy as np
 
 from skhash._sklearn import Interval, Options, StrOptions, validate_params
 from skhash.metrics._closed_forms import METRICS, OPTIONS
+from skhash.metrics._prose import docstring
 
 __all__ = [
     "CODES_AND_LABELS",
@@ -44,13 +45,14 @@ RESOURCES = {
 }
 
 
-def of_metric(function, metric, name, constraints, docstring):
-    """Make a function with ``**options`` one with the options of a metric, by their names.
+def of_metric(function, metric, name, constraints):
+    """Make a function for any metric that of one, with its options, name and docstring.
 
     Parameters
     ----------
     function : function
-        It has a parameter `empty`, which the options come after in the signature.
+        Function with ``**options``, whose docstring :func:`docstring` can fill. In its signature
+        the options of the metric come after `empty`.
 
     metric : str
         Name of the metric.
@@ -61,30 +63,26 @@ def of_metric(function, metric, name, constraints, docstring):
     constraints : dict
         Constraints of the parameters that all metrics take.
 
-    docstring : str
-        Docstring that the function is to have.
-
     Returns
     -------
     function : function
         The function, which validates its parameters.
     """
     options = OPTIONS.get(metric, {})
-    own = [
-        Parameter(option, Parameter.KEYWORD_ONLY, default=values[0])
-        for option, values in options.items()
-    ]
+    function.__signature__ = _signature_with(function, options)
+    function.__name__, function.__qualname__ = name.rpartition(".")[2], name
+    function.__doc__ = docstring(function.__doc__, metric)
+    values = {option: [StrOptions(set(values))] for option, values in options.items()}
+    validated = validate_params({**constraints, **values}, prefer_skip_nested_validation=True)
+    return validated(function)
+
+
+def _signature_with(function, options):
+    """Return the signature of a function with options in place of its ``**options``."""
+    own = [Parameter(name, Parameter.KEYWORD_ONLY, default=options[name][0]) for name in options]
     shared = [p for p in signature(function).parameters.values() if p.name != "options"]
     at = 1 + [parameter.name for parameter in shared].index("empty")
-    function.__signature__ = signature(function).replace(
-        parameters=[*shared[:at], *own, *shared[at:]]
-    )
-    function.__name__, function.__qualname__ = name.rpartition(".")[2], name
-    function.__doc__ = docstring
-    own_constraints = {option: [StrOptions(set(values))] for option, values in options.items()}
-    return validate_params({**constraints, **own_constraints}, prefer_skip_nested_validation=True)(
-        function
-    )
+    return signature(function).replace(parameters=[*shared[:at], *own, *shared[at:]])
 
 
 def check_options(asker, metric, options):

@@ -13,7 +13,6 @@ from skhash.metrics._closed_forms import evaluate, fill_empty
 from skhash.metrics._counting import hamming_histogram, memory_bytes, slices
 from skhash.metrics._parameters import CODES_AND_LABELS, CUT, POLICIES, check_one_cut, of_metric
 from skhash.metrics._problem import RetrievalProblem
-from skhash.metrics._prose import score_docstring
 
 __all__ = [
     "acg_score",
@@ -120,6 +119,85 @@ def _score(metric):
         sample_weight=None,
         **options,
     ):
+        """$summary.
+
+        The relevance `r` of an item is the number of labels it shares with the query. Items are
+        ranked by Hamming distance. Over those at equal distance the score is the exact expectation
+        over all orders [1]_, unless `ties` says otherwise. A query without any relevant item in
+        the database scores 0, unless `empty` says otherwise.
+
+        $text
+
+        Parameters
+        ----------
+        query_codes : array-like of shape (n_queries, n_bits)
+            Codes of the queries, 0 and 1.
+
+        query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
+                of shape (n_queries,)
+            Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
+
+        database_codes : array-like of shape (n_database, n_bits)
+            Codes of the items to rank, 0 and 1.
+
+        database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
+                array-like of shape (n_database,)
+            Label sets of the items to rank, in the form of `query_labels`.
+
+        k : int, default=None
+            Number of ranks to look at. None, and any `k` larger than the database, means the
+            whole database.
+
+        radius : int, default=None
+            Look at the items within this Hamming distance instead: a `k` of each query's own. A
+            query that has no item there scores 0.
+
+        ties : {"mean", "best", "worst"}, default="mean"
+            Value over the orders of the items at equal distance: their mean, or the best or worst
+            that an order has.
+
+        empty : {0, 1, "nan", "raise"}, default=0
+            Value of a query without any relevant item in the database. "nan" leaves it out of the
+            mean, which is NaN if no query is left; "raise" raises ValueError.
+
+        $options
+
+        sample_weight : array-like of shape (n_queries,), default=None
+            Weights of the queries in the mean, not negative. None gives all the same weight.
+
+        Returns
+        -------
+        score : float
+            Mean over queries, between 0 and $largest.
+
+        Raises
+        ------
+        ValueError
+            If codes or indicator matrices hold other values than 0 and 1, codes or labels are
+            empty or of another shape, differ in length, if queries and database differ in `n_bits`
+            or `n_labels`, if only one of them has class labels, if both `k` and `radius` are
+            given, if `sample_weight` has another length, is negative somewhere or 0 everywhere, or
+            by `empty`.
+
+        See Also
+        --------
+        HammingHistogram.$metric : The same for each query, at several cut-offs.
+
+        References
+        ----------
+        .. [1] F. McSherry and M. Najork, "Computing information retrieval performance measures
+               efficiently in the presence of tied scores", ECIR 2008.
+        $references
+
+        Examples
+        --------
+        >>> from skhash.metrics import ${metric}_score
+        >>> query_codes, query_labels = [[0, 0]], [[1, 1, 0]]
+        >>> database_codes = [[0, 1], [1, 0], [1, 1]]
+        >>> database_labels = [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+        >>> ${metric}_score(query_codes, query_labels, database_codes, database_labels, k=2)
+        $value
+        """
         check_one_cut(k, radius)
         problem = RetrievalProblem.from_codes(
             query_codes, query_labels, database_codes, database_labels
@@ -132,7 +210,7 @@ def _score(metric):
         values = score_queries(problem, metric, **cut, ties=ties, empty=empty, **options)
         return mean_over_queries(values, sample_weight)
 
-    return of_metric(score, metric, f"{metric}_score", _CONSTRAINTS, score_docstring(metric))
+    return of_metric(score, metric, f"{metric}_score", _CONSTRAINTS)
 
 
 acg_score = _score("acg")

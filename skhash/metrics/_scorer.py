@@ -97,10 +97,10 @@ def make_retrieval_scorer(
 ):
     """Make a scorer from a retrieval metric.
 
-    The scorer hashes the samples that it is given as queries, ranks the *database* of the
-    fitted hasher (its training set, or what `set_database` put in its place) by Hamming
-    distance, and returns the metric's mean over queries. In cross-validation, then, the
-    training folds are the database and the test fold holds the queries.
+    The scorer takes the samples that it is given as queries and hashes them. It ranks the
+    *database* of the fitted hasher (its training set, or what `set_database` put in its place) by
+    Hamming distance, and returns the metric's mean over queries. So in cross-validation the
+    training folds are the database, and the test fold holds the queries.
 
     Parameters
     ----------
@@ -115,9 +115,8 @@ def make_retrieval_scorer(
         Look at the items within this Hamming distance instead.
 
     protocol : {"database", "leave_one_out"}, default="database"
-        What the queries rank: the hasher's database, or each of them all the others. The latter
-        needs no labels in the database, and in cross-validation no item of the training folds
-        takes part.
+        What a query ranks: the hasher's database, or all the other queries. The latter needs no
+        labels in the database, and in cross-validation no item of the training folds takes part.
 
     ties : {"mean", "best", "worst"}, default="mean"
         Value over the orders of the items at equal distance: their mean, or the best or worst
@@ -171,8 +170,8 @@ def make_retrieval_scorer(
 class _RetrievalScorer:
     """The callable behind :func:`make_retrieval_scorer`.
 
-    Metadata routing takes an object without `get_metadata_routing` to request nothing, which
-    is right: queries are weighted alike.
+    It has no `get_metadata_routing`, so metadata routing takes it to request nothing. That is
+    right, since it gives all queries the same weight.
     """
 
     def __init__(self, metric, *, protocol, **options):

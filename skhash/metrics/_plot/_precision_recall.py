@@ -10,7 +10,7 @@ __all__ = ["PrecisionRecallDisplay"]
 class PrecisionRecallDisplay(CurveDisplay):
     """Precision against recall within each Hamming radius, means over queries.
 
-    A query that has no item within a radius has precision 0 there, so that short radii of long
+    A query that has no item within a radius has precision 0 there. So the short radii of long
     codes lie at the lower left.
 
     Parameters

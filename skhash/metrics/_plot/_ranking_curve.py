@@ -117,15 +117,14 @@ class RankingCurveDisplay(CurveDisplay):
             The metric.
 
         k : array-like of shape (n_cuts,), default=None
-            Numbers of ranks; None is up to 50 from 1 to the size of the database, in about equal
-            ratios.
+            Numbers of ranks. None takes up to 50, from 1 to the size of the database, in about
+            equal ratios.
 
         ties : {"mean", "best", "worst"}, default="mean"
             Order of the items at equal distance.
 
         confidence_level : float, default=None
-            Probability of a band by the bootstrap over queries, see :func:`bootstrap_interval`;
-            None draws none.
+            Level of the band, see :func:`bootstrap_interval`. None draws no band.
 
         name : str, default=None
             Name in the legend; None is the class of the estimator.
@@ -141,18 +140,8 @@ class RankingCurveDisplay(CurveDisplay):
         display : RankingCurveDisplay
             The display, drawn.
         """
-        return super().from_estimator(
-            estimator,
-            X,
-            y,
-            metric=metric,
-            k=k,
-            ties=ties,
-            confidence_level=confidence_level,
-            name=name,
-            ax=ax,
-            **kwargs,
-        )
+        options = {"k": k, "ties": ties, "confidence_level": confidence_level, **kwargs}
+        return super().from_estimator(estimator, X, y, metric=metric, name=name, ax=ax, **options)
 
     @classmethod
     @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -194,15 +183,14 @@ class RankingCurveDisplay(CurveDisplay):
             The metric.
 
         k : array-like of shape (n_cuts,), default=None
-            Numbers of ranks; None is up to 50 from 1 to the size of the database, in about equal
-            ratios.
+            Numbers of ranks. None takes up to 50, from 1 to the size of the database, in about
+            equal ratios.
 
         ties : {"mean", "best", "worst"}, default="mean"
             Order of the items at equal distance.
 
         confidence_level : float, default=None
-            Probability of a band by the bootstrap over queries, see :func:`bootstrap_interval`;
-            None draws none.
+            Level of the band, see :func:`bootstrap_interval`. None draws no band.
 
         name : str, default=None
             Name in the legend.
@@ -218,33 +206,12 @@ class RankingCurveDisplay(CurveDisplay):
         display : RankingCurveDisplay
             The display, drawn.
         """
-        return super().from_codes(
-            query_codes,
-            query_labels,
-            database_codes,
-            database_labels,
-            metric=metric,
-            k=k,
-            ties=ties,
-            confidence_level=confidence_level,
-            name=name,
-            ax=ax,
-            **kwargs,
-        )
+        problem = query_codes, query_labels, database_codes, database_labels
+        options = {"k": k, "ties": ties, "confidence_level": confidence_level, **kwargs}
+        return super().from_codes(*problem, metric=metric, name=name, ax=ax, **options)
 
     @classmethod
-    def _from_histogram(
-        cls,
-        histogram,
-        *,
-        name,
-        ax,
-        metric,
-        k,
-        ties,
-        confidence_level,
-        **kwargs,
-    ):
+    def _from_histogram(cls, histogram, *, name, ax, metric, k, ties, confidence_level, **kwargs):
         if k is None:
             cuts = np.geomspace(1, max(1, histogram.n_database), _N_CUTS)
             k = np.unique(np.rint(cuts).astype(int))

@@ -18,7 +18,7 @@ _CONSTRAINTS = {"n_results": [Interval(Integral, 1, None, closed="left")]}
 
 
 class RetrievalDisplay:
-    """Query images beside what is found for them; shared labels named, wrong results framed.
+    """Query images beside their results, with shared labels named and wrong results framed.
 
     Results are in the order of `kneighbors`: by Hamming distance, and at equal distance in the
     order of the database. Their distance is written above them.
@@ -33,13 +33,13 @@ class RetrievalDisplay:
         Names of the labels of each query.
 
     results : sequence of sequences of images
-        What is found for each query, the nearest first.
+        Results of each query, the nearest first.
 
     distances : array-like of shape (n_queries, n_results)
         Hamming distances of the results.
 
     shared_labels : sequence of sequences of lists of str
-        Names of the labels that each result shares with its query; none if it is wrong.
+        Names of the labels that each result shares with its query. A wrong result shares none.
 
     Attributes
     ----------
