@@ -3,7 +3,8 @@
 import copy
 
 from skhash.codes import pack_codes
-from skhash.metrics._ranking import _score_packed
+from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._ranking import score_queries
 
 __all__ = ["HeldOutScore", "Watcher"]
 
@@ -19,7 +20,8 @@ class HeldOutScore:
         queries, database = (
             (codes[part], self.labels[part]) for part in (self.held_out, self.rows)
         )
-        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        problem = RetrievalProblem.from_packed(*queries, *database, n_bits=self.n_bits)
+        scores = score_queries(problem, "ndcg", k=100)
         return float(scores.mean())
 
     def __str__(self):
