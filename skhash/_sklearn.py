@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
     validate_params,
 )
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Options",
     "StrOptions",
     "check_matplotlib_support",
+    "check_sample_weight",
     "fit_context",
     "num_samples",
     "validate_parameter_constraints",

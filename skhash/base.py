@@ -14,7 +14,8 @@ from skhash._persistence import SaveMixin
 from skhash._search import nearest, vote_shares
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import pack_codes, unpack_codes
-from skhash.metrics._ranking import _score_packed
+from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._ranking import mean_over_queries, score_queries
 
 __all__ = ["BaseHasher", "PartialFitMixin"]
 
@@ -366,21 +367,8 @@ class BaseHasher(
         ValueError
             If the database has no labels, or `y` is missing or malformed.
         """
-        database_codes, database_labels = self.labeled_database()
-        if y is None:
-            raise ValueError("score needs the label sets of the queries: pass y beside X.")
-        codes, Y = self.transform(X), self.encode_labels(y)
-        check_consistent_length(codes, Y)
-        values = _score_packed(
-            "ndcg",
-            pack_codes(codes),
-            pack_codes(Y),
-            database_codes,
-            database_labels,
-            n_bits=codes.shape[1],
-            k=100,
-        )
-        return float(values.mean())
+        problem = RetrievalProblem.from_estimator(self, X, y, asker="score")
+        return mean_over_queries(score_queries(problem, "ndcg", k=100))
 
     def encode_labels(self, y):
         """Return label sets as an indicator matrix of the labels that the hasher knows.

@@ -15,20 +15,21 @@ from sklearn.metrics import ndcg_score as sklearn_ndcg
 from test_metrics import (
     ALL_METRICS,
     INVARIANCES,
+    OPTIONS,
     ORACLES,
     all_orders,
     make_problem,
     make_ranking,
+    one_hot,
     oracle_acg,
     pack_problem,
 )
 
 from skhash import metrics
 from skhash.metrics import HammingHistogram, bootstrap_interval
-from skhash.metrics._closed_forms import METRICS, OPTIONS, evaluate
 
 close = {"rtol": 1e-12, "atol": 1e-12}
-all_metrics = pytest.mark.parametrize("metric", METRICS)
+all_metrics = pytest.mark.parametrize("metric", ALL_METRICS)
 all_ties = pytest.mark.parametrize("ties", ["mean", "best", "worst"])
 
 
@@ -158,19 +159,18 @@ def test_reciprocal_rank_of_one_relevant_item_among_many():
 
 
 @all_metrics
-def test_batches_do_not_matter(metric, monkeypatch):
-    histogram = count(make_problem(n_queries=40, n_bits=6, n_database=200))
-    every = [
-        {"ties": ties, name: value}
-        for ties in ["mean", "best", "worst"]
-        for name, values in OPTIONS.get(metric, {"k": [7]}).items()
-        for value in values
-    ]
-    expected = [getattr(histogram, metric)(**options) for options in every]
-    monkeypatch.setattr("skhash.metrics._closed_forms._BATCH_BYTES", 10_000)
-    monkeypatch.setattr("skhash.metrics._closed_forms._BLOCK_POSITIONS", 3)
-    for options, values in zip(every, expected, strict=True):
-        assert_allclose(getattr(histogram, metric)(**options), values, **close)
+def test_batches_do_not_matter(metric):
+    # Tables of this many bits are evaluated in several batches, each half of them in fewer.
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(300, rng.dirichlet(np.ones(20_001 * 2)), size=60)
+    histogram = HammingHistogram(counts.reshape(60, 20_001, 2))
+    parts = [HammingHistogram(histogram.counts[rows]) for rows in (slice(7), slice(7, 60))]
+    for ties in ["mean", "best"]:
+        for name, values in OPTIONS.get(metric, {"k": [7]}).items():
+            options = {"ties": ties, name: values[-1]}
+            expected = [part.evaluate(metric, **options) for part in parts]
+            values = histogram.evaluate(metric, **options)
+            assert_allclose(values, np.concatenate(expected), **close)
 
 
 # Reductions.
@@ -437,6 +437,27 @@ def test_save_and_load(tmp_path):
         assert sorted(file) == ["counts", "version"]
 
 
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path, old, new = tmp_path / "a.npz", count(make_problem()), count(make_problem(1))
+    old.save(path)
+
+    def fill_disk(file, **arrays):  # noqa: ARG001
+        file.write(b"half of it")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        # A disk that is full in the middle of the file.
+        patch.setattr(np, "savez_compressed", fill_disk)
+        with pytest.raises(OSError, match="No space left"):
+            new.save(path)
+    assert HammingHistogram.load(path) == old
+    new.save(path)
+    assert HammingHistogram.load(path) == new
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+    with pytest.raises(FileNotFoundError):
+        new.save(tmp_path / "missing" / "a.npz")
+
+
 def test_load_errors(tmp_path):
     path = tmp_path / "other.npz"
     with pytest.raises(FileNotFoundError, match=r"other\.npz"):
@@ -590,7 +611,74 @@ def test_bootstrap_errors():
 
 
 def test_evaluation_of_no_queries_is_empty():
-    counts = np.zeros((0, 5, 3), np.int64)
-    assert HammingHistogram(counts).n_database == 0
-    for metric in METRICS:
-        assert evaluate(metric, counts, k=3).shape == (0,)
+    histogram = HammingHistogram(np.zeros((0, 5, 3), np.int64))
+    assert histogram.n_database == 0
+    for metric in ALL_METRICS:
+        assert histogram.evaluate(metric, k=3).shape == (0,)
+
+
+# Metrics by name.
+
+
+@all_cases
+@all_ties
+def test_evaluate_equals_the_methods(case, ties):
+    metric, options, _ = CASES[case]
+    histogram = count(make_problem(n_queries=9))
+    method = getattr(histogram, metric)
+    assert_array_equal(histogram.evaluate(metric, **options), method(**options))
+    for cut in [{"k": 3}, {"k": [1, 50]}, {"radius": 1}, {"radius": [0, 2]}]:
+        for empty in (0, 1, "nan"):
+            given = {**cut, "ties": ties, "empty": empty, **options}
+            assert_array_equal(histogram.evaluate(metric, **given), method(**given))
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "error", "message"),
+    [
+        ("map", {}, ValueError, "'metric' parameter of HammingHistogram.evaluate must be a str"),
+        ("ndcg", {"k": 0}, ValueError, "'k' parameter of HammingHistogram.evaluate must be an"),
+        ("ndcg", {"k": 1, "radius": 1}, ValueError, "two ways to cut a ranking"),
+        ("ndcg", {"gain": "log"}, ValueError, r"'gain' option of .* \('exp.*'\). Got 'log'"),
+        ("ndcg", {"convention": "authors"}, TypeError, r"'ndcg'\) got an unexpected option"),
+        ("acg", {"gain": "linear"}, TypeError, "evaluate.'acg'.* option 'gain'.* takes none"),
+    ],
+)
+def test_errors_of_evaluate(metric, options, error, message):
+    with pytest.raises(error, match=message):
+        count(make_problem()).evaluate(metric, **options)
+
+
+# Class labels.
+
+
+def test_class_labels_equal_their_one_hot_matrix():
+    query_codes, _, database_codes, _ = make_problem()
+    classes = np.array(["ant", "bee", "cow", "dog"])
+    queries, database = classes[[3, 1, 0, 3, 2]], classes[np.arange(23) % 3]
+    one_hots = one_hot(queries, database)
+    expected = count((query_codes, one_hots[0], database_codes, one_hots[1]))
+    assert expected.max_relevance == 1
+    assert count((query_codes, queries, database_codes, database)) == expected
+    assert count((query_codes, list(queries), database_codes, list(database))) == expected
+    left_out = HammingHistogram.leave_one_out(database_codes, database)
+    assert left_out == HammingHistogram.leave_one_out(database_codes, one_hots[1])
+
+
+def test_class_labels_of_a_database_in_parts():
+    # A part may lack classes: the counts do not depend on the numbering of the labels.
+    query_codes, _, database_codes, _ = make_problem()
+    queries, database = np.arange(5), np.arange(23) // 5
+    parts = [
+        count((query_codes, queries, database_codes[rows], database[rows]))
+        for rows in (slice(0, 6), slice(6, 23))
+    ]
+    assert sum(parts) == count((query_codes, queries, database_codes, database))
+
+
+def test_errors_of_labels():
+    query_codes, query_labels, *database = make_problem()
+    with pytest.raises(ValueError, match=r"both be 1D class labels, got .* \(5,\) and \(23, 5\)"):
+        count((query_codes, query_labels[:, 0], *database))
+    with pytest.raises(ValueError, match="labels must hold only 0 and 1"):
+        HammingHistogram.leave_one_out(query_codes, 2 * query_labels)

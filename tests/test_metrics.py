@@ -1,5 +1,10 @@
 """Metrics: a slow oracle over all orders of ties, reductions to scikit-learn, invariances."""
 
+import doctest
+import inspect
+import pickle
+import sys
+import tracemalloc
 from fractions import Fraction
 from itertools import chain, pairwise, permutations, product
 
@@ -15,12 +20,14 @@ from sklearn.metrics import ndcg_score as sklearn_ndcg
 
 from skhash import metrics
 from skhash.codes import pack_codes
-from skhash.metrics import _histogram
-from skhash.metrics._closed_forms import METRICS, evaluate
-from skhash.metrics._histogram import hamming_histogram
-from skhash.metrics._ranking import _score_packed
+from skhash.metrics import HammingHistogram, get_scorer_names
 
-ALL_METRICS = {name: getattr(metrics, f"{name}_score") for name in METRICS}
+ALL_METRICS = {name: getattr(metrics, f"{name}_score") for name in get_scorer_names()}
+OPTIONS = {
+    "average_precision": {"convention": ("skhash", "authors")},
+    "ndcg": {"gain": ("exponential", "linear")},
+    "weighted_average_precision": {"convention": ("skhash", "authors")},
+}
 ALL_N_BITS = [1, 7, 8, 12, 48, 63, 64, 65, 256]
 ALL_K = [None, 1, 2, 5, 100]
 
@@ -214,7 +221,7 @@ def test_accurate_in_a_large_database(metric, k):
         before = (sums.cumsum() - sums)[group]
         terms = (relevant / sizes)[group] * (before + own[group] + others) / rank
         expected = terms[:k].sum() / min(k or n_database, relevant.sum())
-    assert_allclose(evaluate(metric, H, k=k), expected, rtol=1e-12)
+    assert_allclose(HammingHistogram(H).evaluate(metric, k=k), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["average_precision", "weighted_average_precision"])
@@ -232,7 +239,7 @@ def test_accurate_where_all_relevant_items_come_last(metric):
     ]
     expected = float(sum(terms) / 2 / (3 * 32))
     wide = np.finfo(np.longdouble).nmant > np.finfo(float).nmant
-    assert_allclose(evaluate(metric, H), expected, rtol=1e-11 if wide else 1e-7)
+    assert_allclose(HammingHistogram(H).evaluate(metric), expected, rtol=1e-11 if wide else 1e-7)
 
 
 # Invariances: one table for all metrics.
@@ -411,12 +418,16 @@ def pack_problem(problem):
     return [pack_codes(array) for array in problem]
 
 
+def count_packed(*packed, **options):
+    return HammingHistogram.from_packed(*packed, **options).counts
+
+
 @pytest.mark.parametrize("n_bits", ALL_N_BITS)
 @pytest.mark.parametrize("n_labels", [1, 8, 38, 81])
 def test_histogram_counts_pairs(n_bits, n_labels):
     problem = make_problem(n_bits=n_bits, n_labels=n_labels, n_database=50)
     query_codes, query_labels, database_codes, database_labels = problem
-    H = hamming_histogram(*pack_problem(problem), n_bits=n_bits)
+    H = count_packed(*pack_problem(problem), n_bits=n_bits)
     assert H.shape == (5, n_bits + 1, query_labels.sum(axis=1).max() + 1)
     assert H.dtype == np.int64
     expected = np.zeros_like(H)
@@ -429,7 +440,7 @@ def test_histogram_counts_pairs(n_bits, n_labels):
 @pytest.mark.parametrize("n_bits", ALL_N_BITS)
 def test_histograms_add_up_over_database_parts(n_bits):
     query_codes, query_labels, *database = pack_problem(make_problem(n_bits=n_bits))
-    count = lambda *part: hamming_histogram(query_codes, query_labels, *part, n_bits=n_bits)  # noqa: E731
+    count = lambda *part: count_packed(query_codes, query_labels, *part, n_bits=n_bits)  # noqa: E731
     cuts = [0, 1, 9, 9, 23]
     parts = [count(*(side[start:stop] for side in database)) for start, stop in pairwise(cuts)]
     assert_array_equal(sum(parts), count(*database))
@@ -438,58 +449,48 @@ def test_histograms_add_up_over_database_parts(n_bits):
 
 def test_histogram_of_no_queries_is_empty():
     query_codes, query_labels, *database = pack_problem(make_problem())
-    assert hamming_histogram(query_codes[:0], query_labels[:0], *database, n_bits=4).size == 0
+    assert count_packed(query_codes[:0], query_labels[:0], *database, n_bits=4).size == 0
+
+
+def peak_bytes(function):
+    """What a function returns, and the most memory that it held."""
+    tracemalloc.start()
+    result = function()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return result, peak
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize(("working_memory", "n_database"), [(0, 30), (1e-3, 300), (1, 70_000)])
-def test_histogram_in_blocks_within_working_memory(
-    working_memory, n_database, n_jobs, monkeypatch
-):
-    count_block, blocks = _histogram._count_block, []
-
-    def record(H, query_words, label_sets, words, steps):
-        blocks.append((len(H), words.nbytes + steps.nbytes, words.shape[1]))
-        count_block(H, query_words, label_sets, words, steps)
-
+@pytest.mark.parametrize(("working_memory", "n_database"), [(0, 300), (0.1, 70_000), (1, 70_000)])
+def test_histogram_in_blocks_within_working_memory(working_memory, n_database, n_jobs):
     packed = pack_problem(make_problem(n_queries=4, n_database=n_database, n_bits=12))
-    monkeypatch.setattr(_histogram, "_count_block", record)
-    expected = hamming_histogram(*packed, n_bits=12)
-    assert len(blocks) == -(-n_database // _histogram._BLOCK_ITEMS)
-    blocks.clear()
     options = {"n_bits": 12, "n_jobs": n_jobs}
-    H = hamming_histogram(*packed, working_memory=working_memory, **options)
-    assert_array_equal(H, expected)
-    # An item takes two more words, a popcount and its bin index, here of one byte, and a step
-    # for each label.
-    n_bytes = max(n_bytes + 18 * n_items for _, n_bytes, n_items in blocks) * n_jobs
-    assert n_bytes <= max(n_jobs * (8 + 8 + 18), working_memory * 2**20)
-    assert sum(n_queries * n_items for n_queries, _, n_items in blocks) == expected.sum()
-    assert {n_queries for n_queries, *_ in blocks} == {4 // n_jobs}
-    n_blocks = len(blocks)
-    with sklearn.config_context(working_memory=working_memory):
-        assert_array_equal(hamming_histogram(*packed, **options), expected)
-    assert len(blocks) == 2 * n_blocks
+    expected, unbounded = peak_bytes(lambda: count_packed(*packed, **options))
+    # Beside the temporaries: the words and labels of the database, and what joblib holds.
+    n_bytes = working_memory * 2**20 + n_database * (8 + 1) + 2**17
+
+    def count_in_context():
+        with sklearn.config_context(working_memory=working_memory):
+            return count_packed(*packed, **options)
+
+    count_in_blocks = lambda: count_packed(*packed, working_memory=working_memory, **options)  # noqa: E731
+    for count in (count_in_blocks, count_in_context):
+        H, peak = peak_bytes(count)
+        assert_array_equal(H, expected)
+        assert peak <= n_bytes
+    assert unbounded > n_bytes or n_database == 300
 
 
 @all_metrics
-def test_batches_of_queries_do_not_matter(metric, monkeypatch):
-    problem = make_problem(n_queries=40, n_bits=65)
-    packed, n_queries = pack_problem(problem), []
-
-    def record(query_codes, *args, **kwargs):
-        n_queries.append(len(query_codes))
-        return hamming_histogram(query_codes, *args, **kwargs)
-
-    monkeypatch.setattr("skhash.metrics._ranking.hamming_histogram", record)
-    expected = _score_packed(metric, *packed, n_bits=65, k=9)
-    with sklearn.config_context(working_memory=0.1):
-        scores = _score_packed(metric, *packed, n_bits=65, k=9)
-    assert n_queries[0] == 40 == sum(n_queries[1:])
-    assert 1 < max(n_queries[1:]) < 40
-    assert scores.shape == (40,)
-    assert_allclose(scores, expected, **close)
-    assert_allclose(ALL_METRICS[metric](*problem, k=9), expected.mean(), **close)
+def test_batches_of_queries_do_not_matter(metric):
+    problem, score = make_problem(n_queries=150, n_bits=65), ALL_METRICS[metric]
+    expected, unbounded = peak_bytes(lambda: score(*problem, k=9))
+    for working_memory in (0, 0.1):
+        with sklearn.config_context(working_memory=working_memory):
+            value, peak = peak_bytes(lambda: score(*problem, k=9))
+        assert_allclose(value, expected, **close)
+        assert peak < unbounded / 2
 
 
 def test_wide_table_counts_beyond_16_bit_indices():
@@ -497,7 +498,7 @@ def test_wide_table_counts_beyond_16_bit_indices():
     problem = make_problem(n_queries=3, n_database=500, n_bits=256, n_labels=200, density=1)
     query_codes, _, database_codes, _ = problem
     database_codes[:9] = 1 - query_codes[1]
-    H = hamming_histogram(*pack_problem(problem), n_bits=256)
+    H = count_packed(*pack_problem(problem), n_bits=256)
     distances = (query_codes[:, None] != database_codes).sum(axis=2)
     assert H.shape == (3, 257, 201)
     assert_array_equal(H[:, :, 200], [np.bincount(row, minlength=257) for row in distances])
@@ -531,9 +532,9 @@ def test_error_on_other_values_than_bits(metric, index):
 def test_error_on_nan_and_empty_input(metric, index):
     with pytest.raises(ValueError, match=f"Input {SIDES[index]} contains NaN"):
         ALL_METRICS[metric](*spoil(index, lambda a: np.where(a == 1, np.nan, a)))
-    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
+    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)|inconsistent numbers"):
         ALL_METRICS[metric](*spoil(index, lambda a: a[:0]))
-    with pytest.raises(ValueError, match=r"Found array with 0 feature\(s\)|same number"):
+    with pytest.raises(ValueError, match=r"Found array with 0 feature\(s\)|shape \(\d+, 0\)"):
         ALL_METRICS[metric](*spoil(index, lambda a: a[:, :0]))
 
 
@@ -555,14 +556,17 @@ def test_error_on_inconsistent_lengths_and_widths(metric, index):
 
 @all_metrics
 @pytest.mark.parametrize("index", [1, 3])
-def test_error_on_labels_that_are_no_indicator_matrix(metric, index):
-    message = f"{SIDES[index]} must be a label indicator matrix .*got a 1D array"
-    with pytest.raises(ValueError, match=message):
-        ALL_METRICS[metric](*spoil(index, lambda a: a[:, 0]))
-    with pytest.raises(ValueError, match=message):
-        ALL_METRICS[metric](*spoil(index, lambda a: ["cat"] * len(a)))
-    with pytest.raises(ValueError, match=f"{SIDES[index]} must hold only 0 and 1"):
-        ALL_METRICS[metric](*spoil(index, lambda a: sparse.csr_array(3 * a)))
+def test_error_on_labels_that_are_no_label_sets(metric, index):
+    score, name = ALL_METRICS[metric], SIDES[index]
+    for one_dimensional in [lambda a: a[:, 0], lambda a: ["cat"] * len(a)]:
+        with pytest.raises(ValueError, match=r"both be 1D class labels, got arrays of .*\d,\)"):
+            score(*spoil(index, one_dimensional))
+    with pytest.raises(ValueError, match=f"{name} should be an indicator .* got an array of"):
+        score(*spoil(index, lambda a: a[:, :, None]))
+    with pytest.raises(ValueError, match=f"Unknown label type: continuous. {name} should be"):
+        score(*spoil(index, lambda a: a[:, 0] + 0.5))
+    with pytest.raises(ValueError, match=f"{name} must hold only 0 and 1"):
+        score(*spoil(index, lambda a: sparse.csr_array(3 * a)))
 
 
 @all_metrics
@@ -583,26 +587,139 @@ def test_error_on_k(metric, k):
 def test_histogram_errors():
     packed = pack_problem(make_problem(n_bits=12, n_labels=20))
     with pytest.raises(ValueError, match="n_bits=17 take 3 bytes each"):
-        hamming_histogram(*packed, n_bits=17)
+        count_packed(*packed, n_bits=17)
     with pytest.raises(ValueError, match="query_codes and database_codes must have as many bytes"):
-        hamming_histogram(packed[0][:, :1], *packed[1:], n_bits=12)
+        count_packed(packed[0][:, :1], *packed[1:], n_bits=12)
     with pytest.raises(ValueError, match="query_labels and database_labels must have as many"):
-        hamming_histogram(*packed[:3], packed[3][:, :1], n_bits=12)
+        count_packed(*packed[:3], packed[3][:, :1], n_bits=12)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        hamming_histogram(*packed[:3], packed[3][:-1], n_bits=12)
+        count_packed(*packed[:3], packed[3][:-1], n_bits=12)
     with pytest.raises(ValueError, match="database_codes must be a 2D uint8 array"):
-        hamming_histogram(*packed[:2], packed[2].astype(int), packed[3], n_bits=12)
+        count_packed(*packed[:2], packed[2].astype(int), packed[3], n_bits=12)
     for index, name in [(0, "query_codes"), (2, "database_codes")]:
         dirty = [array.copy() for array in packed]
         dirty[index][-1, -1] |= 8
         with pytest.raises(
             ValueError, match=rf"{name} must be padded with zeros beyond n_bits=12"
         ):
-            hamming_histogram(*dirty, n_bits=12)
+            count_packed(*dirty, n_bits=12)
+
+
+# Class labels, weights, and what a function says of itself.
+
+
+def one_hot(query_classes, database_classes):
+    classes = np.union1d(query_classes, database_classes)
+    return [(side[:, None] == classes).astype(int) for side in (query_classes, database_classes)]
+
+
+@pytest.mark.parametrize("dtype", [int, str])
+@all_metrics
+def test_class_labels_equal_their_one_hot_matrix(metric, dtype):
+    query_codes, _, database_codes, _ = make_problem()
+    rng = np.random.default_rng(0)
+    # The queries have a class that the database lacks, and the other way round.
+    classes = rng.integers(1, 5, 5).astype(dtype), rng.integers(0, 4, 23).astype(dtype)
+    assert "4" in classes[0].astype(str)
+    queries, database = one_hot(*classes)
+    score = ALL_METRICS[metric]
+    expected = score(query_codes, queries, database_codes, database, k=6)
+    assert expected > 0
+    assert score(query_codes, classes[0], database_codes, classes[1], k=6) == expected
+    lists = [side.tolist() for side in classes]
+    assert score(query_codes, lists[0], database_codes, lists[1], k=6) == expected
+
+
+@all_metrics
+@pytest.mark.parametrize("empty", [0, 1, "nan"])
+def test_integer_weights_repeat_queries(metric, empty):
+    query_codes, query_labels, *database = make_problem()
+    query_labels[1] = 0
+    score, weights = ALL_METRICS[metric], [2, 3, 0, 1, 5]
+    repeated = (np.repeat(side, weights, axis=0) for side in (query_codes, query_labels))
+    expected = score(*repeated, *database, k=7, empty=empty)
+    problem = query_codes, query_labels, *database
+    unweighted = score(*problem, k=7, empty=empty)
+    value = score(*problem, k=7, empty=empty, sample_weight=weights)
+    assert type(value) is float
+    assert_allclose(value, expected, **close)
+    assert abs(value - unweighted) > 1e-3
+    assert_allclose(
+        score(*problem, k=7, empty=empty, sample_weight=np.full(5, 0.3)), unweighted, **close
+    )
+
+
+@all_metrics
+def test_weights_of_queries_that_are_left_out(metric):
+    query_codes, query_labels, *database = make_problem()
+    query_labels[[1, 3]] = 0
+    score, problem = ALL_METRICS[metric], (query_codes, query_labels, *database)
+    assert np.isnan(score(*problem, empty="nan", sample_weight=[0, 1, 0, 1, 0]))
+    alone = score(query_codes[:1], query_labels[:1], *database)
+    assert score(*problem, empty="nan", sample_weight=[1, 1, 0, 1, 0]) == alone
+
+
+@all_metrics
+def test_errors_of_weights(metric):
+    score, problem = ALL_METRICS[metric], make_problem()
+    for weights, message in [
+        ([1, 2], r"sample_weight.shape == \(2,\), expected \(5,\)"),
+        (np.ones((5, 2)), "Sample weights must be 1D"),
+        ([1, 2, -1, 1, 1], "Negative values in data passed to `sample_weight`"),
+        ([0] * 5, "at least one non-zero"),
+        ([1, np.nan, 1, 1, 1], "sample_weight contains NaN"),
+        ("all", "'sample_weight' parameter of .*_score must be an array-like or None"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            score(*problem, sample_weight=weights)
+
+
+@all_metrics
+def test_signatures_name_the_parameters(metric):
+    options = list(OPTIONS.get(metric, {}))
+    function, method = ALL_METRICS[metric], getattr(HammingHistogram, metric)
+    names = [*SIDES, "k", "radius", "ties", "empty", *options, "sample_weight"]
+    parameters = inspect.signature(function).parameters
+    assert list(parameters) == names
+    kinds = [parameter.kind for parameter in parameters.values()]
+    positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    assert kinds == [positional] * 4 + [keyword] * (len(names) - 4)
+    defaults = {"k": None, "radius": None, "ties": "mean", "empty": 0, "sample_weight": None}
+    defaults |= {name: values[0] for name, values in OPTIONS.get(metric, {}).items()}
+    assert {name: parameters[name].default for name in names[4:]} == defaults
+    of_method = inspect.signature(method).parameters
+    assert list(of_method) == ["self", "k", *names[5:-1]]
+    assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 6)
+    for each, name in [(function, f"{metric}_score"), (method, f"HammingHistogram.{metric}")]:
+        assert each.__qualname__ == name
+        assert each.__name__ == name.split(".")[-1]
+        assert each.__module__.startswith("skhash.metrics.")
+        assert pickle.loads(pickle.dumps(each)) is each
+        for parameter in inspect.signature(each).parameters:
+            assert parameter == "self" or f"\n{parameter} : " in each.__doc__
+
+
+@all_metrics
+def test_examples_of_functions_and_methods_are_run(metric):
+    function, method = ALL_METRICS[metric], getattr(HammingHistogram, metric)
+    for each in (function, method):
+        module = sys.modules[each.__module__]
+        tests = {test.name: test for test in doctest.DocTestFinder().find(module)}
+        assert tests[f"{module.__name__}.{each.__qualname__}"].examples
+
+
+def test_errors_of_parameters_that_do_not_exist():
+    problem = make_problem()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'gain'"):
+        metrics.acg_score(*problem, gain="linear")
+    with pytest.raises(TypeError, match="missing a required argument: 'database_labels'"):
+        metrics.acg_score(*problem[:3])
+    with pytest.raises(ValueError, match="'gain' parameter of ndcg_score must be a str among"):
+        metrics.ndcg_score(*problem, gain="log")
 
 
 def test_public_names_are_sorted_and_documented():
     assert metrics.__all__ == sorted(metrics.__all__)
-    assert {f"{name}_score" for name in METRICS} < set(metrics.__all__)
+    assert {f"{name}_score" for name in ALL_METRICS} < set(metrics.__all__)
     for name in metrics.__all__:
         assert "Examples\n" in getattr(metrics, name).__doc__

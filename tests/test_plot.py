@@ -1,6 +1,7 @@
 """Displays: they show what the metrics say, in artists that hold it."""
 
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -113,6 +114,21 @@ def test_estimator_and_codes_give_the_same_curve(Display, hasher, scenes):
     np.testing.assert_array_equal(display.line_.get_xydata(), other.line_.get_xydata())
     assert display.line_.get_label() == "LSHHasher"
     assert other.ax_.get_legend() is None
+
+
+@curves
+def test_curves_take_class_labels(Display, problem):
+    query_codes, _, database_codes, _ = problem
+    classes = np.arange(7) % 4, np.arange(60) % 3
+    display = Display.from_codes(query_codes, classes[0], database_codes, classes[1])
+    one_hot = [(side[:, None] == np.arange(4)).astype(int) for side in classes]
+    other = Display.from_codes(query_codes, one_hot[0], database_codes, one_hot[1])
+    np.testing.assert_array_equal(display.line_.get_xydata(), other.line_.get_xydata())
+
+
+@pytest.mark.parametrize("Display", [*CURVES, RetrievalDisplay])
+def test_label_sets_are_called_y(Display):
+    assert list(signature(Display.from_estimator).parameters)[:3] == ["estimator", "X", "y"]
 
 
 @curves
@@ -239,6 +255,23 @@ def test_retrieval_takes_all_kinds_of_images(problem, scenes, tmp_path):
     assert gray.plot().axes_[0, 0].images[0].get_array().ndim == 2
 
 
+def test_retrieval_names_classes(problem, scenes):
+    query_codes, _, database_codes, _ = problem
+    names = np.array(["ant", "bee", "cow", "dog"])
+    queries, database = names[[3, 0]], names[np.arange(60) % 3]
+    images = {"query_images": scenes[0][:2], "database_images": scenes[0]}
+    display = RetrievalDisplay.from_codes(
+        query_codes[:2], queries, database_codes, database, n_results=9, **images
+    )
+    assert display.query_labels == [["dog"], ["ant"]]
+    # No item is a dog; those that share their class with the other query are ants.
+    assert display.shared_labels[0] == [[]] * 9
+    assert {tuple(shared) for shared in display.shared_labels[1]} == {(), ("ant",)}
+    hasher = LSHHasher(12, random_state=0).fit(scenes[1], database)
+    display = RetrievalDisplay.from_estimator(hasher, scenes[1][:2], queries, **images)
+    assert display.query_labels == [[], ["ant"]]
+
+
 def test_retrieval_draws_on_given_axes(problem, scenes, figures):
     _, axes = figures.subplots(1, 4)
     display = RetrievalDisplay.from_codes(
@@ -268,7 +301,9 @@ def test_retrieval_errors(problem, scenes):
         draw(database_images=images[:2])
     with pytest.raises(ValueError, match="name the 4 labels, got 1 names"):
         draw(label_names=["a"])
-    with pytest.raises(ValueError, match="'n_results' parameter"):
+    with pytest.raises(
+        ValueError, match=r"'n_results' parameter of RetrievalDisplay\.from_codes must"
+    ):
         draw(n_results=0)
     with pytest.raises(ValueError, match="n_neighbors"):
         draw(n_results=61)
@@ -276,7 +311,9 @@ def test_retrieval_errors(problem, scenes):
 
 def test_errors_of_curves(problem, hasher, scenes):
     _, rows, Y = scenes
-    with pytest.raises(ValueError, match="'metric' parameter"):
+    with pytest.raises(
+        ValueError, match=r"'metric' parameter of RankingCurveDisplay\.from_codes must"
+    ):
         RankingCurveDisplay.from_codes(*problem, metric="nDCG")
     with pytest.raises(ValueError, match="'ties' parameter"):
         RankingCurveDisplay.from_codes(*problem, ties="luck")

@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
+from test_metrics import OPTIONS, ORACLES
 
 from skhash import LSHHasher, metrics
 from skhash.codes import pack_codes, unpack_codes
@@ -23,7 +24,8 @@ from skhash.metrics import (
     get_scorer_names,
     make_retrieval_scorer,
 )
-from skhash.metrics._closed_forms import METRICS, OPTIONS
+
+METRICS = get_scorer_names()
 
 
 class SignHasher(TransformerMixin, BaseEstimator):
@@ -33,25 +35,30 @@ class SignHasher(TransformerMixin, BaseEstimator):
         self.n_bits = n_bits
         self.random_state = random_state
 
-    def fit(self, X, Y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None):
         self.n_weights_ = 0 if sample_weight is None else len(sample_weight)
         rng = np.random.default_rng(self.random_state)
         self.weights_ = rng.normal(size=(np.shape(X)[1], self.n_bits))
         self.database_codes_ = pack_codes(self.transform(X))
-        if Y is not None and np.ndim(Y) == 1:
-            self.classes_ = np.unique(Y)
-        self.database_labels_ = None if Y is None else pack_codes(self._encode_labels(Y))
+        if y is not None and np.ndim(y) == 1:
+            self.classes_ = np.unique(y)
+        self.database_labels_ = None if y is None else pack_codes(self.encode_labels(y))
         return self
 
     def transform(self, X):
         check_is_fitted(self, "weights_")
         return (np.asarray(X) @ self.weights_ >= 0).astype(np.uint8)
 
-    def _encode_labels(self, Y):
-        if sparse.issparse(Y):
-            Y = Y.toarray()
-        Y = np.asarray(Y)
-        return (Y[:, None] == self.classes_ if Y.ndim == 1 else Y).astype(np.uint8)
+    def encode_labels(self, y):
+        if sparse.issparse(y):
+            y = y.toarray()
+        y = np.asarray(y)
+        return (y[:, None] == self.classes_ if y.ndim == 1 else y).astype(np.uint8)
+
+    def labeled_database(self):
+        if self.database_labels_ is None:
+            raise ValueError("The database of this SignHasher has no label sets.")
+        return self.database_codes_, self.database_labels_
 
 
 @pytest.fixture
@@ -195,11 +202,11 @@ def test_scorer_pickles_clones_and_shows_its_call(data):
 def test_error_without_labels(data):
     X, Y = data
     scorer = make_retrieval_scorer()
-    with pytest.raises(ValueError, match=r"SignHasher was fit without: fit with Y or call set_da"):
+    with pytest.raises(ValueError, match="database of this SignHasher has no label sets"):
         scorer(make_pipeline(StandardScaler(), SignHasher()).fit(X), X, Y)
     with pytest.raises(ValueError, match=r"make_retrieval_scorer\('ndcg'\) needs the label sets"):
         scorer(SignHasher().fit(X, Y), X)
-    with pytest.raises(ValueError, match="fit without"):
+    with pytest.raises(ValueError, match="SignHasher has no label sets"):
         cross_val_score(SignHasher(), X, scoring=scorer, error_score="raise")
 
 
@@ -261,7 +268,7 @@ def test_scorers_by_name(name, cut, options, data):
 
 
 def test_scorer_names():
-    assert get_scorer_names() == sorted(METRICS)
+    assert get_scorer_names() == sorted(ORACLES)
     assert all(f"{name}_score" in metrics.__all__ for name in get_scorer_names())
 
 

@@ -5,7 +5,8 @@ import copy
 import numpy as np
 
 from skhash.codes import pack_codes
-from skhash.metrics._ranking import _score_packed
+from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._ranking import score_queries
 
 __all__ = ["HeldOutScore", "Watcher"]
 
@@ -37,7 +38,8 @@ class HeldOutScore:
     def __call__(self, projection):
         codes, n = pack_codes(projection >= 0), self.n_queries
         queries, database = (codes[:n], self.labels[:n]), (codes[n:], self.labels[n:])
-        scores = _score_packed("ndcg", *queries, *database, n_bits=self.n_bits, k=100)
+        problem = RetrievalProblem.from_packed(*queries, *database, n_bits=self.n_bits)
+        scores = score_queries(problem, "ndcg", k=100)
         return float(scores.mean())
 
     def __str__(self):

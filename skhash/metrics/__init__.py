@@ -1,6 +1,7 @@
 """How good a ranking by Hamming distance is, exactly averaged over ties."""
 
 from skhash.metrics._histogram import HammingHistogram
+from skhash.metrics._intervals import bootstrap_interval
 from skhash.metrics._plot import (
     CodeDiagnosticsDisplay,
     PrecisionRecallDisplay,
@@ -10,7 +11,6 @@ from skhash.metrics._plot import (
 from skhash.metrics._ranking import (
     acg_score,
     average_precision_score,
-    bootstrap_interval,
     ndcg_score,
     precision_score,
     recall_score,

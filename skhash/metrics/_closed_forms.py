@@ -1,15 +1,15 @@
 """Counts to metrics: what a table of distances and relevances says about a ranking.
 
-A ranking is cut into *groups* of consecutive ranks, within which every order of the items is as
-likely. For the expectation over ties these are the items at equal distance. For the best and the
-worst order they are the items of equal distance *and* equal relevance, of each distance the most
-(or least) relevant first; a metric is then an expectation over orders that do not differ. So each
-metric is written once.
+A ranking is cut into *groups* of consecutive ranks. Within a group every order of the items is
+equally likely. For the expectation over ties a group holds the items at equal distance. For the
+best and the worst order a group holds the items of equal distance *and* equal relevance, and the
+groups at one distance are sorted by relevance. No metric can tell the orders within such a group
+apart. So each metric is written once, as an expectation.
 
-That sorting ties by relevance is best (or worst) follows from exchanging neighbours: in all of
-these metrics, and at any cut-off, to put the more relevant of two neighbouring items first never
-lowers the value. One exception is the average over *found* items, whose denominator depends on
-the order too: see :func:`_average_over_found`.
+Sorting ties by relevance is best (or worst), because in all of these metrics, and at any cut-off,
+putting the more relevant of two neighbouring items first never lowers the value. The one exception
+is the average over *found* items, whose denominator depends on the order too: see
+:func:`_average_over_found`.
 """
 
 import numpy as np
@@ -195,7 +195,7 @@ class _Cut:
     def expect(self, totals, weigh=None):
         """Return the expected sum over the ranks of a quantity with these totals per group.
 
-        Every order being as likely, each rank of a group expects the mean of the group.
+        All orders are equally likely, so each rank of a group expects the mean of the group.
         `weigh` gives the weights of an array of ranks; None weighs each by 1.
         """
         shares = self.stops - self.starts if weigh is None else self.sum_ranks(weigh)
@@ -240,7 +240,8 @@ def _ndcg(cut, gain="exponential"):
 def _exponential_gains(counts):
     """Gains ``2 ** r - 1`` per query, scaled so that those of many labels do not overflow.
 
-    A power of two, the same for all gains of a query, drops out of the ratio of two sums.
+    The scale is a power of two, the same for all gains of a query. It drops out of the ratio of
+    two sums.
     """
     relevance = np.arange(counts.shape[1])
     largest = np.where(counts > 0, relevance, 0).max(axis=1, keepdims=True)
@@ -424,8 +425,8 @@ METRICS = {
     "weighted_average_precision": _weighted_average_precision,
 }
 
-# What a metric takes beside the cut-off, ties and empty, and the values that it may have; the
-# first is the default.
+# The options that a metric takes beside the parameters of all, and the values of each. The first
+# value is the default.
 OPTIONS = {
     "average_precision": {"convention": ("skhash", "authors")},
     "ndcg": {"gain": ("exponential", "linear")},

@@ -1,14 +1,12 @@
 """Scorers: how scikit-learn's model selection asks how well a fitted hasher retrieves."""
 
 import re
-from numbers import Integral
 
-from skhash._labels import LabelSpace
-from skhash._sklearn import Interval, StrOptions, validate_params
-from skhash.metrics._closed_forms import METRICS, OPTIONS
-from skhash.metrics._fitted import as_in_database, fitted_hasher, packed_queries
-from skhash.metrics._histogram import _POLICIES, check_one_cut, check_several
-from skhash.metrics._ranking import _mean, _score_packed
+from skhash._sklearn import StrOptions, validate_params
+from skhash.metrics._closed_forms import METRICS
+from skhash.metrics._parameters import CUT, METRIC, POLICIES, check_one_cut, check_options
+from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._ranking import mean_over_queries, score_queries
 
 __all__ = ["get_scorer", "get_scorer_names", "make_retrieval_scorer"]
 
@@ -80,11 +78,10 @@ def get_scorer(scoring):
 
 @validate_params(
     {
-        "metric": [StrOptions(set(METRICS))],
-        "k": [Interval(Integral, 1, None, closed="left"), None],
-        "radius": [Interval(Integral, 0, None, closed="left"), None],
+        **METRIC,
+        **CUT,
         "protocol": [StrOptions({"database", "leave_one_out"})],
-        **_POLICIES,
+        **POLICIES,
     },
     prefer_skip_nested_validation=True,
 )
@@ -100,10 +97,10 @@ def make_retrieval_scorer(
 ):
     """Make a scorer from a retrieval metric.
 
-    The scorer hashes the samples that it is given as queries, ranks the *database* of the
-    fitted hasher (its training set, or what `set_database` put in its place) by Hamming
-    distance, and returns the metric's mean over queries. In cross-validation, then, the
-    training folds are the database and the test fold holds the queries.
+    The scorer takes the samples that it is given as queries and hashes them. It ranks the
+    *database* of the fitted hasher (its training set, or what `set_database` put in its place) by
+    Hamming distance, and returns the metric's mean over queries. So in cross-validation the
+    training folds are the database, and the test fold holds the queries.
 
     Parameters
     ----------
@@ -118,9 +115,8 @@ def make_retrieval_scorer(
         Look at the items within this Hamming distance instead.
 
     protocol : {"database", "leave_one_out"}, default="database"
-        What the queries rank: the hasher's database, or each of them all the others. The latter
-        needs no labels in the database, and in cross-validation no item of the training folds
-        takes part.
+        What a query ranks: the hasher's database, or all the other queries. The latter needs no
+        labels in the database, and in cross-validation no item of the training folds takes part.
 
     ties : {"mean", "best", "worst"}, default="mean"
         Value over the orders of the items at equal distance: their mean, or the best or worst
@@ -136,10 +132,10 @@ def make_retrieval_scorer(
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, Y)`` returns a float, greater is better. `estimator` is a fitted
+        ``scorer(estimator, X, y)`` returns a float, greater is better. `estimator` is a fitted
         hasher or a :class:`~sklearn.pipeline.Pipeline` that ends in one, `X` are queries and
-        `Y` their label sets in any form that the hasher's `fit` accepts. It raises TypeError
-        for any other estimator, and ValueError where `Y` or the labels of the database are
+        `y` their label sets in any form that the hasher's `fit` accepts. It raises TypeError
+        for any other estimator, and ValueError where `y` or the labels of the database are
         missing. It can be pickled, and takes no metadata.
 
     Raises
@@ -166,38 +162,22 @@ def make_retrieval_scorer(
     ...            "ACG@100": make_retrieval_scorer("acg", k=100)}
     """
     check_one_cut(k, radius)
-    _check_options(metric, options)
+    check_options("make_retrieval_scorer", metric, options)
     given = {"k": k, "radius": radius, "protocol": protocol, "ties": ties, "empty": empty}
     return _RetrievalScorer(metric, **given, **options)
-
-
-def _check_options(metric, options):
-    """Raise unless the metric takes these options with these values."""
-    known = OPTIONS.get(metric, {})
-    for name, value in options.items():
-        if name not in known:
-            raise TypeError(
-                f"make_retrieval_scorer({metric!r}) got an unexpected option {name!r}. Beside the "
-                f"parameters of all metrics it takes {sorted(known) or 'none'}."
-            )
-        if value not in known[name]:
-            raise ValueError(
-                f"The {name!r} option of make_retrieval_scorer({metric!r}) must be one of "
-                f"{known[name]}. Got {value!r} instead."
-            )
 
 
 class _RetrievalScorer:
     """The callable behind :func:`make_retrieval_scorer`.
 
-    Metadata routing takes an object without `get_metadata_routing` to request nothing, which
-    is right: queries are weighted alike.
+    It has no `get_metadata_routing`, so metadata routing takes it to request nothing. That is
+    right, since it gives all queries the same weight.
     """
 
     def __init__(self, metric, *, protocol, **options):
         self._metric, self._protocol, self._options = metric, protocol, options
 
-    def __call__(self, estimator, X, Y=None):
+    def __call__(self, estimator, X, y=None):
         """Score the ranking for the queries `X`.
 
         Parameters
@@ -208,7 +188,7 @@ class _RetrievalScorer:
         X : array-like of shape (n_queries, ...)
             Queries, as the estimator's `transform` takes them.
 
-        Y : {array-like, sparse matrix} of shape (n_queries, n_labels) or (n_queries,)
+        y : {array-like, sparse matrix} of shape (n_queries, n_labels) or (n_queries,)
             Label sets of the queries.
 
         Returns
@@ -216,21 +196,11 @@ class _RetrievalScorer:
         score : float
             Mean of the metric over the queries.
         """
-        hasher, leave_one_out = fitted_hasher(estimator), self._protocol == "leave_one_out"
-        encode = _own_labels if leave_one_out else as_in_database(hasher)
-        queries, n_bits = packed_queries(estimator, X, Y, encode, repr(self))
-        if leave_one_out:
-            check_several(queries[0])
-        database = queries if leave_one_out else (hasher.database_codes_, hasher.database_labels_)
-        values = _score_packed(
-            self._metric,
-            *queries,
-            *database,
-            n_bits=n_bits,
-            leave_one_out=leave_one_out,
-            **self._options,
+        leave_one_out = self._protocol == "leave_one_out"
+        problem = RetrievalProblem.from_estimator(
+            estimator, X, y, asker=repr(self), leave_one_out=leave_one_out
         )
-        return _mean(values)
+        return mean_over_queries(score_queries(problem, self._metric, **self._options))
 
     def __repr__(self):
         options = {**self._options, "protocol": self._protocol}
@@ -244,8 +214,3 @@ class _RetrievalScorer:
     def _accept_sample_weight(self):
         # Grid search with several scorers asks each of them when `fit` is given weights.
         return False
-
-
-def _own_labels(Y):
-    """Return label sets as an indicator matrix of the labels that are there."""
-    return LabelSpace.of(Y).encode(Y)

@@ -1,0 +1,142 @@
+"""Packed codes and label sets to counts: the items at each distance and relevance of a query."""
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn import get_config
+
+from skhash.codes import as_words
+
+__all__ = ["hamming_histogram", "memory_bytes", "slices"]
+
+# Database items per block: as many as keep a block in the second-level cache.
+_BLOCK_ITEMS = 2**16
+# An upper bound on the bytes of an item of a block, codes and labels not counted: word, popcount,
+# bin index, and the index once more as the integer that counting takes.
+_BYTES_PER_ITEM = 32
+
+
+def hamming_histogram(problem, *, n_jobs=None, working_memory=None):
+    """Count, for every query, the database items at each distance and relevance.
+
+    Parameters
+    ----------
+    problem : RetrievalProblem
+        Queries and database.
+
+    n_jobs : int, default=None
+        Threads that share the queries, as joblib understands it.
+
+    working_memory : float, default=None
+        Bound on the temporaries in MiB, the result not counted. None takes
+        ``sklearn.get_config()["working_memory"]``. The result does not depend on it.
+
+    Returns
+    -------
+    H : ndarray of shape (n_queries, n_bits + 1, max_relevance + 1), dtype int64
+        ``H[q, d, r]`` is the number of items at distance `d` of query `q` that share `r`
+        labels with it. `max_relevance` is the size of the largest label set among the queries,
+        so it does not depend on the database.
+
+    Examples
+    --------
+    >>> from skhash.metrics._counting import hamming_histogram
+    >>> from skhash.metrics._problem import RetrievalProblem
+    >>> database_labels = [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
+    >>> problem = RetrievalProblem.from_codes([[0, 0]], [[1, 0, 1]],
+    ...                                       [[0, 0], [0, 1], [1, 1]], database_labels)
+    >>> hamming_histogram(problem)
+    array([[[0, 0, 1],
+            [1, 0, 0],
+            [0, 1, 0]]])
+    """
+    shape = (problem.n_queries, problem.n_bits + 1, problem.max_relevance + 1)
+    H = np.zeros(shape, dtype=np.int64)
+    # Labels that no query has do not matter.
+    used = problem.query_labels.any(axis=0)
+    queries = as_words(problem.query_codes), problem.query_labels[:, used]
+    database = as_words(problem.database_codes), problem.database_labels[:, used]
+    n_threads = max(1, min(effective_n_jobs(n_jobs), len(H)))
+    n_items = _block_size(H, 8 * used.sum(), n_threads, working_memory)
+    # Threads write to their own rows of the one table, which processes could not.
+    Parallel(n_jobs=n_threads, require="sharedmem")(
+        delayed(_count)(H[rows], [side[rows] for side in queries], database, n_items)
+        for rows in slices(len(H), max(1, -(-len(H) // n_threads)))
+    )
+    if problem.leaves_one_out:
+        # A sample is at distance 0 of itself and shares all of its labels.
+        n_own = np.bitwise_count(problem.query_labels).sum(axis=1, dtype=np.intp)
+        H[np.arange(len(H)), 0, n_own] -= 1
+    return H
+
+
+def memory_bytes(working_memory=None):
+    """Return a bound on temporaries in bytes.
+
+    Parameters
+    ----------
+    working_memory : float, default=None
+        The bound in MiB; None takes ``sklearn.get_config()["working_memory"]``.
+
+    Returns
+    -------
+    n_bytes : float
+        The bound.
+    """
+    return (get_config()["working_memory"] if working_memory is None else working_memory) * 2**20
+
+
+def slices(n_samples, size):
+    """Return slices that cut samples into blocks.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples, of which there may be none.
+
+    size : int
+        Samples of a block.
+
+    Returns
+    -------
+    slices : list of slice
+        The blocks, the last of which may be shorter.
+    """
+    return [slice(start, start + size) for start in range(0, n_samples, size)]
+
+
+def _count(H, queries, database, n_items):
+    """Count the pairs of some queries and the database, in place."""
+    label_sets = [np.flatnonzero(labels) for labels in np.unpackbits(queries[1], axis=1)]
+    # The narrowest index that holds every cell: counting is bound by memory traffic.
+    index_type = np.min_scalar_type(H[0].size)
+    for items in slices(len(database[0]), n_items):
+        words, labels = (side[items] for side in database)
+        # A cell is d + (n_bits + 1) * r, to which a shared label adds n_bits + 1.
+        steps = np.unpackbits(labels, axis=1).T * index_type.type(H.shape[1])
+        _count_block(H, queries[0], label_sets, words.T.copy(), np.ascontiguousarray(steps))
+
+
+def _count_block(H, query_words, label_sets, words, steps):
+    """Add the pairs of the queries and one block of items to the table, in place.
+
+    The words of the items have shape (n_words, n_items), the steps (n_labels, n_items).
+    """
+    different = np.empty(words.shape[1], dtype=np.uint64)
+    for table, code, label_set in zip(H, query_words, label_sets, strict=True):
+        index = np.bitwise_count(np.bitwise_xor(words[0], code[0], out=different))
+        index = index.astype(steps.dtype)
+        for word, other in zip(words[1:], code[1:], strict=True):
+            index += np.bitwise_count(np.bitwise_xor(word, other, out=different))
+        for label in label_set:
+            index += steps[label]
+        table += np.bincount(index, minlength=table.size).reshape(table.shape[::-1]).T
+
+
+def _block_size(H, n_labels, n_threads, working_memory):
+    """Return the number of database items of one block, within `working_memory` MiB."""
+    # Labels as unpacked, as multiplied and in order; codes once more in words.
+    item_bytes = _BYTES_PER_ITEM + H.shape[1] // 8 + 16
+    item_bytes += n_labels * (1 + 2 * np.min_scalar_type(H[:1].size).itemsize)
+    # A row is added to its cells once a block, so it should not be shorter than they are.
+    n_items = max(_BLOCK_ITEMS, H.shape[1] * H.shape[2])
+    return int(max(1, min(n_items, memory_bytes(working_memory) / n_threads // item_bytes)))

@@ -1,0 +1,114 @@
+"""What the displays of curves share."""
+
+from skhash._sklearn import check_matplotlib_support
+from skhash.metrics._counting import hamming_histogram
+from skhash.metrics._histogram import HammingHistogram
+from skhash.metrics._problem import RetrievalProblem
+
+__all__ = ["CurveDisplay"]
+
+
+class CurveDisplay:
+    """What the displays of curves share: they are made of a histogram, and drawn on one axes."""
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+        """Draw for the queries `X` over the database of a fitted hasher.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted hasher, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+        X : array-like of shape (n_queries, ...)
+            Queries, as the estimator's `transform` takes them.
+
+        y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
+                (n_queries,)
+            Their label sets, in any form that the hasher's `fit` accepts.
+
+        name : str, default=None
+            Name in the legend; None is the class of the estimator.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        **kwargs
+            Passed on to matplotlib's `plot`.
+
+        Returns
+        -------
+        display : object
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        problem = RetrievalProblem.from_estimator(estimator, X, y, asker="A display")
+        name = type(estimator).__name__ if name is None else name
+        histogram = HammingHistogram(hamming_histogram(problem))
+        return cls._from_histogram(histogram, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_codes(
+        cls,
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        *,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw for codes and label sets.
+
+        Parameters
+        ----------
+        query_codes : array-like of shape (n_queries, n_bits)
+            Codes of the queries, 0 or 1.
+
+        query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
+                of shape (n_queries,)
+            Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
+
+        database_codes : array-like of shape (n_database, n_bits)
+            Codes of the items to rank.
+
+        database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
+                array-like of shape (n_database,)
+            Label sets of the items to rank, in the form of `query_labels`.
+
+        name : str, default=None
+            Name in the legend.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        **kwargs
+            Passed on to matplotlib's `plot`.
+
+        Returns
+        -------
+        display : object
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_codes")
+        histogram = HammingHistogram.from_codes(
+            query_codes, query_labels, database_codes, database_labels
+        )
+        return cls._from_histogram(histogram, name=name, ax=ax, **kwargs)
+
+    def _axes(self, ax):
+        """Keep the axes to draw on, and return them."""
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        self.ax_ = plt.subplots(layout="constrained")[1] if ax is None else ax
+        self.figure_ = self.ax_.figure
+        return self.ax_
+
+    def _finish(self, name, **settings):
+        """Name axes and lines."""
+        self.ax_.set(**settings)
+        if name is not None:
+            self.ax_.legend()
+        return self

@@ -1,0 +1,360 @@
+"""What a retrieval problem is: codes and label sets of queries and of a database, packed."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+
+from skhash._labels import LabelSpace, as_labels
+from skhash.codes import as_bits, check_packed, pack_codes
+
+__all__ = ["RetrievalProblem", "as_codes", "fitted_hasher"]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalProblem:
+    """Queries that rank a database: packed codes and packed label sets of both.
+
+    The class methods validate what they are given. Whatever takes a problem does not do it again.
+
+    Parameters
+    ----------
+    query_codes : ndarray of shape (n_queries, ceil(n_bits / 8)), dtype uint8
+        Packed codes of the queries, see :func:`skhash.codes.pack_codes`.
+
+    query_labels : ndarray of shape (n_queries, ceil(n_labels / 8)), dtype uint8
+        Packed label sets of the queries, in the same format.
+
+    database_codes : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
+        Packed codes of the items to rank.
+
+    database_labels : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
+        Packed label sets of the items to rank.
+
+    n_bits : int
+        Number of bits of a code.
+
+    leaves_one_out : bool, default=False
+        Whether the queries are items of the database too, and do not rank themselves.
+
+    Examples
+    --------
+    >>> from skhash.metrics._problem import RetrievalProblem
+    >>> problem = RetrievalProblem.from_codes([[0, 0]], ["cat"], [[0, 1], [1, 1]], ["dog", "cat"])
+    >>> problem.n_queries, problem.n_bits, problem.max_relevance
+    (1, 2, 1)
+    >>> problem.database_labels
+    array([[ 64],
+           [128]], dtype=uint8)
+    """
+
+    query_codes: np.ndarray
+    query_labels: np.ndarray
+    database_codes: np.ndarray
+    database_labels: np.ndarray
+    n_bits: int
+    leaves_one_out: bool = False
+
+    @classmethod
+    def from_codes(cls, query_codes, query_labels, database_codes, database_labels):
+        """Validate and pack codes and label sets.
+
+        Parameters
+        ----------
+        query_codes : array-like of shape (n_queries, n_bits)
+            Codes of the queries, 0 and 1.
+
+        query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
+                of shape (n_queries,)
+            Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
+
+        database_codes : array-like of shape (n_database, n_bits)
+            Codes of the items to rank, 0 and 1.
+
+        database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
+                array-like of shape (n_database,)
+            Label sets of the items to rank, in the same form.
+
+        Returns
+        -------
+        problem : RetrievalProblem
+            The problem.
+
+        Raises
+        ------
+        ValueError
+            If codes or indicator matrices hold other values than 0 and 1, or the shapes do not
+            fit.
+        """
+        codes = {
+            "query_codes": as_codes(query_codes, "query_codes"),
+            "database_codes": as_codes(database_codes, "database_codes"),
+        }
+        labels = {
+            "query_labels": as_labels(query_labels, name="query_labels"),
+            "database_labels": as_labels(database_labels, name="database_labels"),
+        }
+        for side in zip(codes.values(), labels.values(), strict=True):
+            check_consistent_length(*side)
+        _check_widths("bits", codes)
+        n_bits = codes["query_codes"].shape[1]
+        packed = [pack_codes(bits) for bits in (*codes.values(), *_encode_alike(labels))]
+        return cls(packed[0], packed[2], packed[1], packed[3], n_bits)
+
+    @classmethod
+    def from_packed(cls, query_codes, query_labels, database_codes, database_labels, *, n_bits):
+        """Validate codes and label sets that are packed.
+
+        Parameters
+        ----------
+        query_codes, query_labels, database_codes, database_labels : array-like, dtype uint8
+            As the parameters of the class.
+
+        n_bits : int
+            Number of bits of a code.
+
+        Returns
+        -------
+        problem : RetrievalProblem
+            The problem.
+
+        Raises
+        ------
+        ValueError
+            If they are not two-dimensional uint8, differ in length, the bytes per row of queries,
+            database and `n_bits` do not agree, or codes are not padded with zeros.
+        """
+        given = {
+            "query_codes": query_codes,
+            "query_labels": query_labels,
+            "database_codes": database_codes,
+            "database_labels": database_labels,
+        }
+        packed = {name: check_packed(array, name) for name, array in given.items()}
+        for side in ("query", "database"):
+            check_consistent_length(packed[f"{side}_codes"], packed[f"{side}_labels"])
+        _check_bytes(packed, n_bits)
+        for name in ("query_codes", "database_codes"):
+            _check_padding(packed[name], name, n_bits)
+        return cls(**packed, n_bits=n_bits)
+
+    @classmethod
+    def leave_one_out(cls, codes, labels):
+        """Validate and pack a set of which each sample ranks the others.
+
+        Parameters
+        ----------
+        codes : array-like of shape (n_samples, n_bits)
+            Codes, 0 and 1.
+
+        labels : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of \
+                shape (n_samples,)
+            Label sets: an indicator matrix of 0 and 1, or class labels.
+
+        Returns
+        -------
+        problem : RetrievalProblem
+            The problem.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_codes` does, or if there is only one sample.
+        """
+        codes, labels = as_codes(codes, "codes"), as_labels(labels, name="labels")
+        check_consistent_length(codes, labels)
+        if len(codes) < 2:
+            raise ValueError(
+                f"Leaving one out takes at least 2 samples, got {len(codes)}: "
+                "a single sample has no other to rank."
+            )
+        (labels,) = _encode_alike({"labels": labels})
+        side = pack_codes(codes), pack_codes(labels)
+        return cls(*side, *side, codes.shape[1], leaves_one_out=True)
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, asker, leave_one_out=False):
+        """Hash queries, and take the database of a fitted hasher.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted hasher, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+        X : array-like of shape (n_queries, ...)
+            Queries, as the estimator's `transform` takes them.
+
+        y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
+                (n_queries,)
+            Their label sets, in the form that the hasher's `fit` was given.
+
+        asker : str
+            What the error calls the one who needs `y`.
+
+        leave_one_out : bool, default=False
+            Whether each query ranks the others instead of the database.
+
+        Returns
+        -------
+        problem : RetrievalProblem
+            The problem.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no hasher.
+
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If the database is empty or has no label sets, or `y` is missing or malformed.
+        """
+        hasher = fitted_hasher(estimator)
+        database = None if leave_one_out else hasher.labeled_database()
+        if y is None:
+            raise ValueError(f"{asker} needs the label sets of the queries: pass y beside X.")
+        if leave_one_out:
+            return cls.leave_one_out(estimator.transform(X), y)
+        Y, codes = hasher.encode_labels(y), estimator.transform(X)
+        sides = pack_codes(codes), pack_codes(Y), *database
+        return cls.from_packed(*sides, n_bits=codes.shape[1])
+
+    @property
+    def n_queries(self):
+        """Number of queries."""
+        return len(self.query_codes)
+
+    @cached_property
+    def max_relevance(self):
+        """Size of the largest label set of a query, which no relevance exceeds."""
+        n_labels = np.bitwise_count(self.query_labels).sum(axis=1, dtype=np.intp)
+        return int(n_labels.max(initial=0))
+
+    def of_queries(self, rows):
+        """Return the problem of some of the queries.
+
+        Parameters
+        ----------
+        rows : slice or ndarray
+            Rows of the queries.
+
+        Returns
+        -------
+        problem : RetrievalProblem
+            These queries, and the same database.
+        """
+        return replace(
+            self, query_codes=self.query_codes[rows], query_labels=self.query_labels[rows]
+        )
+
+
+def fitted_hasher(estimator):
+    """Return the hasher at the end of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted hasher, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+    Returns
+    -------
+    hasher : estimator
+        The hasher.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+
+    NotFittedError
+        If it is not fitted.
+    """
+    hasher = estimator
+    while isinstance(hasher, Pipeline):
+        hasher = hasher.steps[-1][1]
+    if not hasattr(hasher, "labeled_database"):
+        raise TypeError(
+            "A scorer or display takes a hasher of skhash or a Pipeline that ends in one, "
+            f"got {estimator!r}."
+        )
+    check_is_fitted(hasher, "database_codes_")
+    return hasher
+
+
+def as_codes(codes, name):
+    """Return codes as booleans, or raise.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_samples, n_bits)
+        Codes, 0 and 1.
+
+    name : str
+        What errors call them.
+
+    Returns
+    -------
+    bits : ndarray of shape (n_samples, n_bits), dtype bool
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If they are not two-dimensional, are empty or hold other values than 0 and 1.
+    """
+    codes = check_array(codes, dtype=None, input_name=name)
+    return as_bits(codes, name, "Threshold a projection with `>= 0` first.")
+
+
+def _encode_alike(labels):
+    """Return label sets, given by name, as indicator matrices of the same labels."""
+    if all(y.ndim == 1 for y in labels.values()):
+        space = LabelSpace.of(*labels.values())
+        return [space.encode(y).view(bool) for y in labels.values()]
+    if any(y.ndim == 1 for y in labels.values()):
+        raise ValueError(
+            f"{' and '.join(labels)} must both be indicator matrices or both be 1D class labels, "
+            f"got arrays of shape {' and '.join(str(y.shape) for y in labels.values())}."
+        )
+    _check_widths("labels", labels)
+    return [Y.view(bool) for Y in labels.values()]
+
+
+def _check_widths(what, arrays):
+    """Raise unless arrays, given by name, have as many columns."""
+    widths = [f"{name}.shape[1] == {array.shape[1]}" for name, array in arrays.items()]
+    if len({array.shape[1] for array in arrays.values()}) > 1:
+        raise ValueError(
+            f"{' and '.join(arrays)} must have the same number of {what}: "
+            f"{' while '.join(widths)}."
+        )
+
+
+def _check_bytes(packed, n_bits):
+    """Raise unless rows of both sides have as many bytes, and codes as many as `n_bits` takes."""
+    for name in ("codes", "labels"):
+        widths = [packed[f"{side}_{name}"].shape[1] for side in ("query", "database")]
+        if widths[0] != widths[1]:
+            raise ValueError(
+                f"query_{name} and database_{name} must have as many bytes per row, "
+                f"got {widths[0]} and {widths[1]}."
+            )
+    shape = packed["query_codes"].shape
+    if shape[1] != -(-n_bits // 8):
+        raise ValueError(
+            f"Codes of n_bits={n_bits} take {-(-n_bits // 8)} bytes each, "
+            f"got packed codes of shape {shape}."
+        )
+
+
+def _check_padding(codes, name, n_bits):
+    """Raise if bits beyond `n_bits` are set: they would count as distance."""
+    if (codes[:, -1:] & (0xFF >> (n_bits - 1) % 8 + 1)).any():
+        raise ValueError(
+            f"{name} must be padded with zeros beyond n_bits={n_bits}, as pack_codes does, "
+            "got other bits set there."
+        )
