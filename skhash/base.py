@@ -341,7 +341,7 @@ class BaseHasher(
         shares = vote_shares(codes, database_codes, labels, self.n_neighbors)
         return self._label_space().decode(shares)
 
-    def score(self, X, y):
+    def score(self, X, y, *, asymmetric=False):
         """Mean tie-exact ``NDCG@100`` of the queries `X` over the database.
 
         Parameters
@@ -352,6 +352,9 @@ class BaseHasher(
         y : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like of shape \
                 (n_queries,)
             Their label sets, in the form that `fit` was given.
+
+        asymmetric : bool, default=False
+            Whether the bits of a query weigh what :meth:`bit_weights` says, as in `kneighbors`.
 
         Returns
         -------
@@ -367,7 +370,7 @@ class BaseHasher(
         ValueError
             If the database has no labels, or `y` is missing or malformed.
         """
-        problem = RetrievalProblem.from_estimator(self, X, y, asker="score")
+        problem = RetrievalProblem.from_estimator(self, X, y, asker="score", asymmetric=asymmetric)
         return mean_over_queries(score_queries(problem, "ndcg", k=100))
 
     def encode_labels(self, y):

@@ -239,6 +239,7 @@ def whole_weights(weights):
     >>> whole * unit
     array([[0.5 , 0.25, 0.  ]])
     """
+    weights = np.asarray(weights, dtype=np.float64)
     largest = weights.max(axis=1, keepdims=True)
     scale = 2.0 ** (24 - int(weights.shape[1]).bit_length())
     unit = np.where(largest > 0, largest, 1) / scale

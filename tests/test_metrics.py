@@ -678,17 +678,18 @@ def test_errors_of_weights(metric):
 def test_signatures_name_the_parameters(metric):
     options = list(OPTIONS.get(metric, {}))
     function, method = ALL_METRICS[metric], getattr(HammingHistogram, metric)
-    names = [*SIDES, "k", "radius", "ties", "empty", *options, "sample_weight"]
+    names = [*SIDES, "k", "radius", "ties", "empty", *options, "sample_weight", "query_weights"]
     parameters = inspect.signature(function).parameters
     assert list(parameters) == names
     kinds = [parameter.kind for parameter in parameters.values()]
     positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     assert kinds == [positional] * 4 + [keyword] * (len(names) - 4)
-    defaults = {"k": None, "radius": None, "ties": "mean", "empty": 0, "sample_weight": None}
+    defaults = {"k": None, "radius": None, "ties": "mean", "empty": 0}
+    defaults |= {"sample_weight": None, "query_weights": None}
     defaults |= {name: values[0] for name, values in OPTIONS.get(metric, {}).items()}
     assert {name: parameters[name].default for name in names[4:]} == defaults
     of_method = inspect.signature(method).parameters
-    assert list(of_method) == ["self", "k", *names[5:-1]]
+    assert list(of_method) == ["self", "k", *names[5:-2]]
     assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 6)
     for each, name in [(function, f"{metric}_score"), (method, f"HammingHistogram.{metric}")]:
         assert each.__qualname__ == name

@@ -4,9 +4,9 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn import get_config
 
-from skhash.codes import as_words
+from skhash.codes import as_words, unpack_codes, whole_distances, whole_weights
 
-__all__ = ["hamming_histogram", "memory_bytes", "slices"]
+__all__ = ["hamming_histogram", "memory_bytes", "slices", "weighted_counts"]
 
 # Database items per block: as many as keep a block in the second-level cache.
 _BLOCK_ITEMS = 2**16
@@ -67,6 +67,49 @@ def hamming_histogram(problem, *, n_jobs=None, working_memory=None):
         n_own = np.bitwise_count(problem.query_labels).sum(axis=1, dtype=np.intp)
         H[np.arange(len(H)), 0, n_own] -= 1
     return H
+
+
+def weighted_counts(problem, k=None):
+    """Count, for every query, the items at each of its weighted distances and relevances.
+
+    Parameters
+    ----------
+    problem : RetrievalProblem
+        Queries, with weights of their bits, and database.
+
+    k : int, default=None
+        Number of ranks that will be looked at: items beyond them are counted as if at one
+        distance. None means all.
+
+    Returns
+    -------
+    counts : ndarray of shape (n_queries, n_levels, max_relevance + 1), dtype int64
+        As of :func:`hamming_histogram`, but the levels are the distances that a query has to
+        items, in ascending order.
+    """
+    whole, _ = whole_weights(problem.query_weights)
+    distances = whole_distances(problem.query_codes, problem.database_codes, whole)
+    queries, items = (
+        unpack_codes(labels, 8 * labels.shape[1]).astype(np.float32)
+        for labels in (problem.query_labels, problem.database_labels)
+    )
+    relevance = (queries @ items.T).astype(np.int64)
+    n_ranks = distances.shape[1] if k is None else k + problem.leaves_one_out
+    if n_ranks < distances.shape[1]:
+        last = np.partition(distances, n_ranks - 1, axis=1)[:, [n_ranks - 1]]
+        distances = np.minimum(distances, last + 1)
+    order = distances.argsort(axis=1)
+    ranked = np.take_along_axis(distances, order, axis=1)
+    # The number of smaller distances that there are: 0 for the nearest items.
+    level = np.zeros_like(order)
+    level[:, 1:] = (ranked[:, 1:] > ranked[:, :-1]).cumsum(axis=1)
+    shape = (len(level), level.max(initial=0) + 1, problem.max_relevance + 1)
+    rows = np.arange(len(level))[:, None]
+    cells = np.ravel_multi_index((rows, level, np.take_along_axis(relevance, order, 1)), shape)
+    counts = np.bincount(cells.ravel(), minlength=np.prod(shape)).reshape(shape)
+    if problem.leaves_one_out:
+        counts[rows[:, 0], 0, queries.sum(axis=1).astype(np.int64)] -= 1
+    return counts
 
 
 def memory_bytes(working_memory=None):

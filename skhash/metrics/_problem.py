@@ -40,6 +40,10 @@ class RetrievalProblem:
     leaves_one_out : bool, default=False
         Whether the queries are items of the database too, and do not rank themselves.
 
+    query_weights : ndarray of shape (n_queries, n_bits), default=None
+        Weights of the bits of each query: items are ranked by the sum of the weights of the bits
+        that differ. None weighs all 1.
+
     Examples
     --------
     >>> from skhash.metrics._problem import RetrievalProblem
@@ -57,9 +61,12 @@ class RetrievalProblem:
     database_labels: np.ndarray
     n_bits: int
     leaves_one_out: bool = False
+    query_weights: np.ndarray | None = None
 
     @classmethod
-    def from_codes(cls, query_codes, query_labels, database_codes, database_labels):
+    def from_codes(
+        cls, query_codes, query_labels, database_codes, database_labels, *, query_weights=None
+    ):
         """Validate and pack codes and label sets.
 
         Parameters
@@ -78,6 +85,9 @@ class RetrievalProblem:
                 array-like of shape (n_database,)
             Label sets of the items to rank, in the same form.
 
+        query_weights : array-like of shape (n_queries, n_bits), default=None
+            Weights of the bits of each query, at least 0.
+
         Returns
         -------
         problem : RetrievalProblem
@@ -86,8 +96,8 @@ class RetrievalProblem:
         Raises
         ------
         ValueError
-            If codes or indicator matrices hold other values than 0 and 1, or the shapes do not
-            fit.
+            If codes or indicator matrices hold other values than 0 and 1, weights are negative,
+            or the shapes do not fit.
         """
         codes = {
             "query_codes": as_codes(query_codes, "query_codes"),
@@ -101,8 +111,10 @@ class RetrievalProblem:
             check_consistent_length(*side)
         _check_widths("bits", codes)
         n_bits = codes["query_codes"].shape[1]
+        if query_weights is not None:
+            query_weights = _check_weights(query_weights, codes["query_codes"].shape)
         packed = [pack_codes(bits) for bits in (*codes.values(), *_encode_alike(labels))]
-        return cls(packed[0], packed[2], packed[1], packed[3], n_bits)
+        return cls(packed[0], packed[2], packed[1], packed[3], n_bits, query_weights=query_weights)
 
     @classmethod
     def from_packed(cls, query_codes, query_labels, database_codes, database_labels, *, n_bits):
@@ -176,7 +188,7 @@ class RetrievalProblem:
         return cls(*side, *side, codes.shape[1], leaves_one_out=True)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, asker, leave_one_out=False):
+    def from_estimator(cls, estimator, X, y, *, asker, leave_one_out=False, asymmetric=False):
         """Hash queries, and take the database of a fitted hasher.
 
         Parameters
@@ -196,6 +208,9 @@ class RetrievalProblem:
 
         leave_one_out : bool, default=False
             Whether each query ranks the others instead of the database.
+
+        asymmetric : bool, default=False
+            Whether the bits of a query weigh what the `bit_weights` of the hasher say.
 
         Returns
         -------
@@ -217,11 +232,14 @@ class RetrievalProblem:
         database = None if leave_one_out else hasher.labeled_database()
         if y is None:
             raise ValueError(f"{asker} needs the label sets of the queries: pass y beside X.")
+        weights = hasher.bit_weights(_input_of_hasher(estimator, X)) if asymmetric else None
         if leave_one_out:
-            return cls.leave_one_out(estimator.transform(X), y)
-        Y, codes = hasher.encode_labels(y), estimator.transform(X)
-        sides = pack_codes(codes), pack_codes(Y), *database
-        return cls.from_packed(*sides, n_bits=codes.shape[1])
+            problem = cls.leave_one_out(estimator.transform(X), y)
+        else:
+            Y, codes = hasher.encode_labels(y), estimator.transform(X)
+            sides = pack_codes(codes), pack_codes(Y), *database
+            problem = cls.from_packed(*sides, n_bits=codes.shape[1])
+        return replace(problem, query_weights=weights)
 
     @property
     def n_queries(self):
@@ -247,8 +265,12 @@ class RetrievalProblem:
         problem : RetrievalProblem
             These queries, and the same database.
         """
+        weights = self.query_weights
         return replace(
-            self, query_codes=self.query_codes[rows], query_labels=self.query_labels[rows]
+            self,
+            query_codes=self.query_codes[rows],
+            query_labels=self.query_labels[rows],
+            query_weights=None if weights is None else weights[rows],
         )
 
 
@@ -283,6 +305,14 @@ def fitted_hasher(estimator):
         )
     check_is_fitted(hasher, "database_codes_")
     return hasher
+
+
+def _input_of_hasher(estimator, X):
+    """Return what the hasher at the end of an estimator is given for `X`."""
+    while isinstance(estimator, Pipeline):
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = estimator[-1]
+    return X
 
 
 def as_codes(codes, name):
@@ -322,6 +352,17 @@ def _encode_alike(labels):
         )
     _check_widths("labels", labels)
     return [Y.view(bool) for Y in labels.values()]
+
+
+def _check_weights(weights, shape):
+    """Return weights of bits as floats, or raise unless they are of that shape, not negative."""
+    weights = check_array(weights, dtype=np.float64, input_name="query_weights")
+    if weights.shape != shape or (weights < 0).any():
+        raise ValueError(
+            "query_weights should hold a number of at least 0 for each bit of query_codes, of "
+            f"shape {shape}, got shape {weights.shape} and a least weight of {weights.min()}."
+        )
+    return weights
 
 
 def _check_widths(what, arrays):

@@ -10,7 +10,12 @@ import numpy as np
 
 from skhash._sklearn import check_sample_weight
 from skhash.metrics._closed_forms import evaluate, fill_empty
-from skhash.metrics._counting import hamming_histogram, memory_bytes, slices
+from skhash.metrics._counting import (
+    hamming_histogram,
+    memory_bytes,
+    slices,
+    weighted_counts,
+)
 from skhash.metrics._parameters import CODES_AND_LABELS, CUT, POLICIES, check_one_cut, of_metric
 from skhash.metrics._problem import RetrievalProblem
 
@@ -28,11 +33,14 @@ __all__ = [
 
 # Tables of the size of the counts that a batch of queries holds at once, with them.
 _TABLES = 4
+# Bytes of a pair of a query with weights and an item: distance, relevance, order, level, cell.
+_PAIR_BYTES = 64
 _CONSTRAINTS = {
     **CODES_AND_LABELS,
     **CUT,
     **POLICIES,
     "sample_weight": ["array-like", None],
+    "query_weights": ["array-like", None],
 }
 
 
@@ -60,7 +68,7 @@ def score_queries(problem, metric, *, k=None, radius=None, ties="mean", empty=0,
     Raises
     ------
     ValueError
-        By `empty`.
+        By `empty`, or if `radius` is given where bits have weights.
 
     Examples
     --------
@@ -71,11 +79,19 @@ def score_queries(problem, metric, *, k=None, radius=None, ties="mean", empty=0,
     >>> score_queries(problem, "reciprocal_rank")
     array([0.5, 0.5])
     """
-    table_bytes = 8 * (problem.n_bits + 1) * (problem.max_relevance + 1)
-    batch_size = max(1, int(memory_bytes() // (_TABLES * table_bytes)))
+    is_weighted = problem.query_weights is not None
+    if is_weighted and radius is not None:
+        raise ValueError(
+            f"radius={radius} is a number of bits, which says nothing of distances in which bits "
+            "have weights. Give k, a number of ranks."
+        )
+    n_levels = len(problem.database_codes) if is_weighted else problem.n_bits + 1
+    table_bytes = 8 * n_levels * (problem.max_relevance + 1)
+    query_bytes = _TABLES * table_bytes + is_weighted * _PAIR_BYTES * n_levels
     values = np.empty(problem.n_queries)
-    for rows in slices(problem.n_queries, batch_size):
-        counts = hamming_histogram(problem.of_queries(rows))
+    for rows in slices(problem.n_queries, max(1, int(memory_bytes() // query_bytes))):
+        part = problem.of_queries(rows)
+        counts = weighted_counts(part, k) if is_weighted else hamming_histogram(part)
         values[rows] = evaluate(metric, counts, k=k, radius=radius, ties=ties, **options)
     return fill_empty(values, empty)
 
@@ -117,6 +133,7 @@ def _score(metric):
         ties="mean",
         empty=0,
         sample_weight=None,
+        query_weights=None,
         **options,
     ):
         """$summary.
@@ -165,6 +182,11 @@ def _score(metric):
         sample_weight : array-like of shape (n_queries,), default=None
             Weights of the queries in the mean, not negative. None gives all the same weight.
 
+        query_weights : array-like of shape (n_queries, n_bits), default=None
+            Weights of the bits of each query, not negative, such as those of
+            :meth:`skhash.base.BaseHasher.bit_weights`. The distance of an item is then the sum of
+            the weights of the bits that differ. None gives all the weight 1.
+
         Returns
         -------
         score : float
@@ -176,8 +198,8 @@ def _score(metric):
             If codes or indicator matrices hold other values than 0 and 1, codes or labels are
             empty or of another shape, differ in length, if queries and database differ in `n_bits`
             or `n_labels`, if only one of them has class labels, if both `k` and `radius` are
-            given, if `sample_weight` has another length, is negative somewhere or 0 everywhere, or
-            by `empty`.
+            given, if `sample_weight` has another length, is negative somewhere or 0 everywhere, if
+            `query_weights` have another shape, are negative, or go with `radius`, or by `empty`.
 
         See Also
         --------
@@ -200,7 +222,11 @@ def _score(metric):
         """
         check_one_cut(k, radius)
         problem = RetrievalProblem.from_codes(
-            query_codes, query_labels, database_codes, database_labels
+            query_codes,
+            query_labels,
+            database_codes,
+            database_labels,
+            query_weights=query_weights,
         )
         if sample_weight is not None:
             sample_weight = check_sample_weight(

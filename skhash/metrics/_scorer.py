@@ -10,7 +10,14 @@ from skhash.metrics._ranking import mean_over_queries, score_queries
 
 __all__ = ["get_scorer", "get_scorer_names", "make_retrieval_scorer"]
 
-_DEFAULTS = {"k": None, "radius": None, "protocol": "database", "ties": "mean", "empty": 0}
+_DEFAULTS = {
+    "k": None,
+    "radius": None,
+    "protocol": "database",
+    "asymmetric": False,
+    "ties": "mean",
+    "empty": 0,
+}
 
 
 def get_scorer_names():
@@ -81,6 +88,7 @@ def get_scorer(scoring):
         **METRIC,
         **CUT,
         "protocol": [StrOptions({"database", "leave_one_out"})],
+        "asymmetric": ["boolean"],
         **POLICIES,
     },
     prefer_skip_nested_validation=True,
@@ -91,6 +99,7 @@ def make_retrieval_scorer(
     k=None,
     radius=None,
     protocol="database",
+    asymmetric=False,
     ties="mean",
     empty=0,
     **options,
@@ -118,6 +127,10 @@ def make_retrieval_scorer(
         What a query ranks: the hasher's database, or all the other queries. The latter needs no
         labels in the database, and in cross-validation no item of the training folds takes part.
 
+    asymmetric : bool, default=False
+        Whether the bits of a query weigh what the hasher's `bit_weights` says of how sure they
+        are. It does not go with `radius`.
+
     ties : {"mean", "best", "worst"}, default="mean"
         Value over the orders of the items at equal distance: their mean, or the best or worst
         that an order has.
@@ -141,7 +154,8 @@ def make_retrieval_scorer(
     Raises
     ------
     ValueError
-        If a parameter is none of the above, or both `k` and `radius` are given.
+        If a parameter is none of the above, or both `k` and `radius` are given, or `radius` with
+        `asymmetric`.
 
     TypeError
         If the metric does not take an option.
@@ -163,8 +177,13 @@ def make_retrieval_scorer(
     """
     check_one_cut(k, radius)
     check_options("make_retrieval_scorer", metric, options)
-    given = {"k": k, "radius": radius, "protocol": protocol, "ties": ties, "empty": empty}
-    return _RetrievalScorer(metric, **given, **options)
+    if asymmetric and radius is not None:
+        raise ValueError(
+            f"radius={radius} is a number of bits, which an asymmetric ranking does not count. "
+            "Give k, a number of ranks."
+        )
+    given = {"k": k, "radius": radius, "ties": ties, "empty": empty}
+    return _RetrievalScorer(metric, protocol=protocol, asymmetric=asymmetric, **given, **options)
 
 
 class _RetrievalScorer:
@@ -174,8 +193,9 @@ class _RetrievalScorer:
     right, since it gives all queries the same weight.
     """
 
-    def __init__(self, metric, *, protocol, **options):
-        self._metric, self._protocol, self._options = metric, protocol, options
+    def __init__(self, metric, *, protocol, asymmetric, **options):
+        self._metric, self._options = metric, options
+        self._protocol, self._asymmetric = protocol, asymmetric
 
     def __call__(self, estimator, X, y=None):
         """Score the ranking for the queries `X`.
@@ -198,12 +218,21 @@ class _RetrievalScorer:
         """
         leave_one_out = self._protocol == "leave_one_out"
         problem = RetrievalProblem.from_estimator(
-            estimator, X, y, asker=repr(self), leave_one_out=leave_one_out
+            estimator,
+            X,
+            y,
+            asker=repr(self),
+            leave_one_out=leave_one_out,
+            asymmetric=self._asymmetric,
         )
         return mean_over_queries(score_queries(problem, self._metric, **self._options))
 
     def __repr__(self):
-        options = {**self._options, "protocol": self._protocol}
+        options = {
+            **self._options,
+            "protocol": self._protocol,
+            "asymmetric": self._asymmetric,
+        }
         given = "".join(
             f", {name}={options[name]!r}"
             for name in [*_DEFAULTS, *sorted(options.keys() - _DEFAULTS)]
