@@ -40,7 +40,14 @@ SHALLOW = [
     HDMLHasher(12, max_epochs=2, random_state=0),
 ]
 deep = partial(
-    DeepRankingHasher, 12, hidden_size=16, max_epochs=2, dropout=0.1, device="cpu", random_state=0
+    DeepRankingHasher,
+    12,
+    hidden_size=16,
+    taps="both",
+    dropout=0.1,
+    max_epochs=2,
+    device="cpu",
+    random_state=0,
 )
 
 

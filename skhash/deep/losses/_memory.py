@@ -27,9 +27,10 @@ class MemoryLoss(HashingLoss):
     ----------
     loss : HashingLoss
         A loss that compares samples: :class:`RankingLoss`, :class:`SampledRankingLoss`,
-        :class:`TieAwareNDCGLoss`, :class:`PairwiseLikelihoodLoss`, :class:`HashNetLoss`,
-        :class:`SoftPairLoss`, :class:`TripletLikelihoodLoss`, or another one whose `takes_memory`
-        is True. Its parameters are reached as ``loss__margin`` and the like.
+        :class:`TieAwareNDCGLoss`, :class:`TieAwareAveragePrecisionLoss`,
+        :class:`PairwiseLikelihoodLoss`, :class:`HashNetLoss`, :class:`SoftPairLoss`,
+        :class:`TripletLikelihoodLoss`, or another one whose `takes_memory` is True. Its
+        parameters are reached as ``loss__margin`` and the like.
 
     size : int
         Number of samples that are remembered. It is also the largest number of items that a sample
@@ -86,8 +87,9 @@ class MemoryLoss(HashingLoss):
             raise InvalidParameterError(
                 "The 'loss' parameter of MemoryLoss must be a loss that compares samples and has "
                 "no memory yet: RankingLoss, SampledRankingLoss, TieAwareNDCGLoss, "
-                "PairwiseLikelihoodLoss, HashNetLoss, SoftPairLoss, TripletLikelihoodLoss, or "
-                f"another one whose takes_memory is True. Got {self.loss!r} instead."
+                "TieAwareAveragePrecisionLoss, PairwiseLikelihoodLoss, HashNetLoss, SoftPairLoss, "
+                "TripletLikelihoodLoss, or another one whose takes_memory is True. "
+                f"Got {self.loss!r} instead."
             )
 
     @property
