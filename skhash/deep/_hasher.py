@@ -2,40 +2,49 @@
 
 import copy
 import functools
-import math
+from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.validation import check_is_fitted
 
-from skhash.base import BaseHasher, PartialFitMixin
+from skhash.base import BaseHasher
+from skhash.codes import pack_codes, unpack_codes
 from skhash.deep._checkpoint import open_checkpoint
 from skhash.deep._devices import draw_seed, resolve_device, seeded
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, mean_and_scale
 from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin, check_effects
+from skhash.deep._partial import TrainsInPartsMixin, check_minimum
 from skhash.deep._runner import Runner
 from skhash.deep._saving import NetworkFilesMixin
 from skhash.deep._solvers import AdamWSolver, PaperSolver
 from skhash.deep._trainer import Stage, Trainer, new_history
 from skhash.deep._watching import HeldOutScore, Watcher
 from skhash.deep.losses import (
+    NestedLoss,
     SampledRankingLoss,
     check_learnable,
     choose_loss,
     start_loss,
 )
-from skhash.deep.networks import build_network, choose_image_size, choose_network
+from skhash.deep.networks import (
+    build_network,
+    choose_image_size,
+    choose_network,
+    copy_weights,
+)
 from skhash.deep.sampling import held_out_rows
 
 
 class DeepRankingHasher(
-    CallbackSupportMixin, LossParamsMixin, NetworkFilesMixin, PartialFitMixin, BaseHasher
+    CallbackSupportMixin, LossParamsMixin, NetworkFilesMixin, TrainsInPartsMixin, BaseHasher
 ):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
-    A network with a hash layer on two fully connected layers is trained so that, for each image
-    as a query, images that share more labels with it are nearer in Hamming distance. The
-    default loss is the listwise surrogate of NDCG
+    A network with a hash layer on fully connected layers is trained so that, for each image as a
+    query, images that share more labels with it are nearer in Hamming distance. The loss of the
+    paper is a listwise surrogate of NDCG,
 
     .. math::
 
@@ -48,7 +57,8 @@ class DeepRankingHasher(
     ideal DCG of the list and :math:`\bar h` the mean over the batch. Every image of a batch is a
     query, its list is the rest of the batch, and all pairs of the list count: the sum is exact,
     by sorting (:func:`skhash.deep.losses.ranking_loss`). Other losses train the same network in
-    the same way.
+    the same way; by default one minus NDCG itself, through a soft histogram of distances
+    (:class:`skhash.deep.losses.TieAwareNDCGLoss`).
 
     Parameters
     ----------
@@ -72,11 +82,18 @@ class DeepRankingHasher(
         Units of each of the two fully connected layers: 4096 for "alexnet", 512 for "convnet",
         else 1024.
 
-    dropout : float, default=0.0
-        Probability of dropout at the fully connected layers; 0.5 in the paper.
+    input_dropout : float or "auto", default="auto"
+        Probability of dropout of the features that the head reads. It keeps the network from
+        learning its training set by heart, whose codes would then be far better than those of
+        new images. "auto" is 0.5 for feature rows and pretrained networks, and 0 where features
+        are yet to be learnt, from random weights.
 
-    taps : {"both", "fca", "fcb"}, default="both"
-        Which of the two fully connected layers the hash layer reads.
+    dropout : float, default=0.0
+        Probability of dropout at the second fully connected layer; 0.5 in the paper.
+
+    taps : {"both", "fca", "fcb"}, default="fca"
+        Which of the two fully connected layers the hash layer reads; both in the paper. With
+        "fca" there is no second one.
 
     image_size : int, tuple (height, width) or "auto", default="auto"
         Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
@@ -90,13 +107,14 @@ class DeepRankingHasher(
         Whether to mirror training images left to right at random; "auto" does so. Feature rows
         have no mirror image.
 
-    loss : str or object, default="ranking"
-        What is minimised: "ranking" as above, another name of :data:`skhash.deep.losses.LOSSES`
-        for a loss with its defaults, or an object such as
+    loss : str or object, default="auto"
+        What is minimised: a name of :data:`skhash.deep.losses.LOSSES` for a loss with its
+        defaults, such as "ranking", or an object such as
         ``skhash.deep.losses.RankingLoss(margin=4)``. Its parameters are reached as
         ``loss__margin`` and the like, in `set_params` and in a grid search. The user guide lists
-        the losses, and shows how to add one. On feature rows "tie_aware_ndcg" is better than
-        "ranking", but it learns far more slowly from random weights.
+        the losses, and shows how to add one. "auto" is "tie_aware_ndcg" for feature rows and
+        pretrained networks. From random weights that learns slowly, and there "auto" is "ranking"
+        for two thirds of the training and "tie_aware_ndcg" for the last one.
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -258,7 +276,7 @@ class DeepRankingHasher(
         network="auto",
         weights=None,
         hidden_size="auto",
-        input_dropout=0.5,
+        input_dropout="auto",
         dropout=0.0,
         taps="fca",
         image_size="auto",
@@ -370,6 +388,46 @@ class DeepRankingHasher(
         }
         return cls(n_bits, **(procedure | overrides))
 
+    def shorten(self, n_bits):
+        """Return a hasher of the first bits of the codes, with its database.
+
+        The first bits are a good code of their own where the loss has seen to it, see
+        :class:`skhash.deep.losses.NestedLoss`.
+
+        Parameters
+        ----------
+        n_bits : int
+            Length of the shorter codes.
+
+        Returns
+        -------
+        hasher : DeepRankingHasher
+            Fitted; this one stays as it is.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+
+        ValueError
+            If `n_bits` is no int from 1 to the length of the codes.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_bits, Integral) or not 1 <= n_bits <= self.n_bits:
+            raise ValueError(
+                f"n_bits should be an int from 1 to {self.n_bits}, the length of the codes, got "
+                f"{n_bits!r}."
+            )
+        hasher = copy.deepcopy(self)
+        vars(hasher).pop("_partial", None)
+        if isinstance(self.loss, NestedLoss):
+            hasher.loss = self.loss.shorten(n_bits)
+        hasher.network_.shorten(n_bits)
+        hasher.n_bits = hasher._n_features_out = n_bits
+        codes = unpack_codes(self.database_codes_, self.n_bits)
+        hasher.database_codes_ = pack_codes(codes[:, :n_bits])
+        return hasher
+
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
         if reset:
@@ -379,7 +437,7 @@ class DeepRankingHasher(
         if kind == "features":
             return FeatureRows(super()._validate_X(X, reset=reset))
         source = (ImageFiles if kind == "files" else ImageArray)(X)
-        _check_minimum(len(source), 1 + reset, self)
+        check_minimum(len(source), 1 + reset, self)
         if reset:
             self.image_size_ = choose_image_size(self.image_size, self.network, source.native_size)
         source.size = self.image_size_
@@ -389,10 +447,14 @@ class DeepRankingHasher(
         """Return `network`, "auto" replaced by the choice for the input that it has."""
         return choose_network(self.network, getattr(self, "image_size_", None))
 
+    def _reads_features(self):
+        """Whether the head reads features that mean something from the start."""
+        pretrained = self.weights is not None or self.head_epochs > 0
+        return pretrained or self._input_kind == "features"
+
     def _chosen_loss(self):
         """Return `loss`, "auto" replaced by the choice for what the network starts from."""
-        learnt = self.weights is not None or self.head_epochs > 0
-        return choose_loss(self.loss, learnt or self._chosen_network() == "mlp")
+        return choose_loss(self.loss, self._reads_features())
 
     def _before_fit(self):
         self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
@@ -443,49 +505,6 @@ class DeepRankingHasher(
         self.network_.eval()
         self.n_iter_ = len(self.loss_curve_)
 
-    def _has_parts(self):
-        return hasattr(self, "network_")
-
-    def _learn_part(self, X, Y, first):
-        _check_minimum(len(X), 2, self)
-        check_effects(self, self._chosen_network())
-        if not first and self.network_.n_bits != self.n_bits:
-            raise ValueError(
-                f"partial_fit goes on with a network of n_bits={self.network_.n_bits}, got n_bits="
-                f"{self.n_bits}; fit, or a clone of the hasher, would start afresh."
-            )
-        # Copies: an error is to leave what the last call left.
-        state = copy.deepcopy(getattr(self, "_partial", None))
-        state = state or {"seed": draw_seed(self.random_state), "n_calls": 0, "loss": None}
-        device = resolve_device(self.device)
-        with seeded([state["seed"], state["n_calls"]], device):
-            if first:
-                self.history_ = new_history(scored=False)
-                self._build(X, device)
-            self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
-            self.loss_curve_ = self.history_["loss"]
-            self.network_.to(device)
-            if state["loss"] is None:
-                state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
-            self._train_part(X, Y, state, device)
-        self.network_.eval()
-        self.n_iter_ = len(self.loss_curve_)
-        state["n_calls"] += 1
-        self._partial = state
-
-    def _train_part(self, X, Y, state, device):
-        """Train one epoch; loss and solver go on from the state of the last call."""
-        trainer = self._trainer(state["loss"].to(device), Y, np.arange(len(X)), state["seed"])
-        stage = self._full_stage(X, offset=0)
-        solver = trainer.start_solver(stage)
-        # What one solver keeps of its steps means nothing to another.
-        if state.get("optimizer") == self.optimizer:
-            solver.take_memory(state["solver"])
-        trainer.run_epoch(stage, solver, state["n_calls"])
-        if "validation_score" in self.history_:
-            self.history_["validation_score"].append(math.nan)
-        state |= {"optimizer": self.optimizer, "solver": solver.memory()}
-
     def _trainer(self, loss, Y, rows, seed, **more):
         """Return what trains the network by a started loss."""
         rates = (self.learning_rate, self.backbone_learning_rate, self.weight_decay)
@@ -517,13 +536,16 @@ class DeepRankingHasher(
         if chosen == "mlp":
             network.standardize(*mean_and_scale(X))
         if start_from is not None:
-            _load_start(network, start_from)
+            copy_weights(network, start_from)
         self.network_ = network.to(device)
         if self._input_kind != "features":
             self.network_.to(memory_format=torch.channels_last)
 
     def _build_network(self, input_shape, weights, normalization):
         """Build the network that the parameters ask for."""
+        input_dropout = self.input_dropout
+        if input_dropout == "auto":
+            input_dropout = 0.5 if self._reads_features() else 0.0
         return build_network(
             self._chosen_network(),
             self.n_bits,
@@ -532,7 +554,7 @@ class DeepRankingHasher(
             hidden_size=self.hidden_size,
             dropout=self.dropout,
             taps=self.taps,
-            input_dropout=self.input_dropout,
+            input_dropout=input_dropout,
             normalization=normalization,
         )
 
@@ -574,23 +596,3 @@ class DeepRankingHasher(
                 f"{self.learning_rate} would do."
             )
         return projection
-
-
-def _check_minimum(n_samples, minimum, hasher):
-    """Raise in scikit-learn's words if there are fewer samples."""
-    if n_samples < minimum:
-        raise ValueError(
-            f"Found array with {n_samples} sample(s) while a minimum of {minimum} is required by "
-            f"{type(hasher).__name__}."
-        )
-
-
-def _load_start(network, start_from):
-    """Copy the weights of an earlier fit, or raise if the network is of another shape."""
-    try:
-        network.load_state_dict(start_from.state_dict())
-    except RuntimeError as error:
-        raise ValueError(
-            "warm_start=True goes on from the network of the last fit, which differs from what "
-            f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
-        ) from error

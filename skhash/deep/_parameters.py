@@ -12,7 +12,7 @@ CONSTRAINTS = {
     "network": [str, callable],
     "weights": [str, os.PathLike, None],
     "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "input_dropout": [Interval(Real, 0, 1, closed="left")],
+    "input_dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "taps": [StrOptions({"both", "fca", "fcb"})],
     "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],

@@ -15,6 +15,7 @@ __all__ = [
     "build_network",
     "choose_image_size",
     "choose_network",
+    "copy_weights",
 ]
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -125,6 +126,15 @@ class HashNetwork(nn.Module):
     def n_bits(self):
         """Length of the codes."""
         return self.head.hash.out_features
+
+    def shorten(self, n_bits):
+        """Keep the first `n_bits` outputs of the hash layer alone."""
+        layer = self.head.hash
+        shorter = nn.utils.skip_init(nn.Linear, layer.in_features, n_bits, device=self.device)
+        with torch.no_grad():
+            shorter.weight.copy_(layer.weight[:n_bits])
+            shorter.bias.copy_(layer.bias[:n_bits])
+        self.head.hash = shorter
 
     def train_head(self):
         """Put the head into training mode, and the backbone into evaluation mode."""
@@ -453,6 +463,17 @@ def choose_image_size(image_size, network, native_size):
             "which has no size of its own; got 'auto'."
         )
     return tuple(native_size)
+
+
+def copy_weights(network, start_from):
+    """Copy into a network the weights of an earlier fit, or raise if its shape is another."""
+    try:
+        network.load_state_dict(start_from.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the network of the last fit, which differs from what "
+            f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
+        ) from error
 
 
 def _read_state(path, alternative=""):

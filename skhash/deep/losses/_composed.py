@@ -95,6 +95,25 @@ class NestedLoss(HashingLoss):
         """Whether the loss learns nothing where no two samples share a label."""
         return self.loss.needs_shared_labels
 
+    def shorten(self, n_bits):
+        """Return the loss of the first bits alone.
+
+        Parameters
+        ----------
+        n_bits : int
+            Length of the shorter codes, at most the last of the lengths.
+
+        Returns
+        -------
+        loss : HashingLoss
+            Of the lengths up to `n_bits`; the loss that is held if there is no other length.
+        """
+        lengths = [length for length in self.lengths if length < n_bits] + [n_bits]
+        if len(lengths) == 1:
+            return self.loss
+        weights = None if self.weights is None else list(self.weights)[: len(lengths)]
+        return NestedLoss(self.loss, lengths=tuple(lengths), weights=weights)
+
     def start(self, n_bits, labels):
         """Return the loss of one training, see :meth:`HashingLoss.start`."""
         lengths = [int(length) for length in self.lengths]

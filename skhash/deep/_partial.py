@@ -1,0 +1,70 @@
+"""Training in parts: one epoch on each part, where network, loss and solver go on."""
+
+import copy
+import math
+
+import numpy as np
+
+from skhash.base import PartialFitMixin
+from skhash.deep._devices import draw_seed, resolve_device, seeded
+from skhash.deep._parameters import check_effects
+from skhash.deep._trainer import new_history
+from skhash.deep.losses import start_loss
+
+__all__ = ["TrainsInPartsMixin", "check_minimum"]
+
+
+class TrainsInPartsMixin(PartialFitMixin):
+    """Mixin of a hasher with a `network_`, which its `_trainer` trains stage by stage."""
+
+    def _has_parts(self):
+        return hasattr(self, "network_")
+
+    def _learn_part(self, X, Y, first):
+        check_minimum(len(X), 2, self)
+        check_effects(self, self._chosen_network())
+        if not first and self.network_.n_bits != self.n_bits:
+            raise ValueError(
+                f"partial_fit goes on with a network of n_bits={self.network_.n_bits}, got n_bits="
+                f"{self.n_bits}; fit, or a clone of the hasher, would start afresh."
+            )
+        # Copies: an error is to leave what the last call left.
+        state = copy.deepcopy(getattr(self, "_partial", None))
+        state = state or {"seed": draw_seed(self.random_state), "n_calls": 0, "loss": None}
+        device = resolve_device(self.device)
+        with seeded([state["seed"], state["n_calls"]], device):
+            if first:
+                self.history_ = new_history(scored=False)
+                self._build(X, device)
+            self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))
+            self.loss_curve_ = self.history_["loss"]
+            self.network_.to(device)
+            if state["loss"] is None:
+                state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
+            self._train_part(X, Y, state, device)
+        self.network_.eval()
+        self.n_iter_ = len(self.loss_curve_)
+        state["n_calls"] += 1
+        self._partial = state
+
+    def _train_part(self, X, Y, state, device):
+        """Train one epoch; loss and solver go on from the state of the last call."""
+        trainer = self._trainer(state["loss"].to(device), Y, np.arange(len(X)), state["seed"])
+        stage = self._full_stage(X, offset=0)
+        solver = trainer.start_solver(stage)
+        # What one solver keeps of its steps means nothing to another.
+        if state.get("optimizer") == self.optimizer:
+            solver.take_memory(state["solver"])
+        trainer.run_epoch(stage, solver, state["n_calls"])
+        if "validation_score" in self.history_:
+            self.history_["validation_score"].append(math.nan)
+        state |= {"optimizer": self.optimizer, "solver": solver.memory()}
+
+
+def check_minimum(n_samples, minimum, hasher):
+    """Raise in scikit-learn's words if there are fewer samples than a hasher needs."""
+    if n_samples < minimum:
+        raise ValueError(
+            f"Found array with {n_samples} sample(s) while a minimum of {minimum} is required by "
+            f"{type(hasher).__name__}."
+        )
