@@ -12,6 +12,7 @@ from skhash import (
     SpectralHasher,
 )
 from skhash.neighbors import HammingNeighbors
+from skhash.utils import parametrize_hasher_checks
 
 
 class ThresholdedNeighbors(HammingNeighbors):
@@ -21,7 +22,7 @@ class ThresholdedNeighbors(HammingNeighbors):
         return super().fit(validate_data(self, X) > 0, Y)
 
 
-ESTIMATORS = [
+HASHERS = [
     LSHHasher(n_bits=4),
     ITQHasher(n_bits=1),
     CCAITQHasher(n_bits=1),
@@ -30,10 +31,14 @@ ESTIMATORS = [
     SDHHasher(n_bits=2, n_anchors=5),
     SpectralHasher(n_bits=2),
     DeepRankingHasher(n_bits=4, hidden_size=8, max_epochs=2, batch_size=16, device="cpu"),
-    ThresholdedNeighbors(n_neighbors=2),
 ]
 
 
-@parametrize_with_checks(ESTIMATORS)
-def test_estimator(estimator, check):
+@parametrize_hasher_checks(HASHERS)
+def test_hasher(hasher, check):
+    check(hasher)
+
+
+@parametrize_with_checks([ThresholdedNeighbors(n_neighbors=2)])
+def test_neighbors(estimator, check):
     check(estimator)
