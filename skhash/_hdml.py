@@ -1,22 +1,20 @@
 """Hamming distance metric learning: linear hash functions from triplets (HDML)."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 
+from skhash._linear import DESCENT_CONSTRAINTS, DescentMixin, LabelMembers, signs
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher
 
 # Rows of label sets whose products with all labels are held at once.
 _BLOCK_ROWS = 2**13
 
-# Where the penalty on the mean of a bit turns from quadratic to linear, as in the authors' code.
-_MAX_MEAN = 0.5
 
-
-class HDMLHasher(BaseHasher):
+class HDMLHasher(DescentMixin, BaseHasher):
     r"""Hamming distance metric learning: a linear hash function that ranks triplets.
 
     The code is :math:`h(x) = \operatorname{sign} f(x)`, with
@@ -167,13 +165,7 @@ class HDMLHasher(BaseHasher):
     _parameter_constraints: dict = {
         **BaseHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
-        "balance": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
+        **DESCENT_CONSTRAINTS,
     }
     _supervised = True
 
@@ -202,43 +194,9 @@ class HDMLHasher(BaseHasher):
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
-    def _fit(self, X, Y):
-        rng = check_random_state(self.random_state)
-        labels = _RankedLabels(Y)
-        self.mean_, self.scale_ = _mean_and_scale(X)
-        weights = self._initial_weights(X, rng)
-        velocity = np.zeros_like(weights)
-        self.loss_curve_ = []
-        for epoch in range(self.max_epochs):
-            rate = self.learning_rate * (1 - epoch / self.max_epochs)
-            loss = self._run_epoch(X, labels, weights, velocity, rate, rng)
-            self.loss_curve_.append(float(loss))
-        self._set_weights(weights)
-
-    def _initial_weights(self, X, rng):
-        """Random hyperplanes that halve the training samples, offsets in the last column."""
-        weights = rng.standard_normal((self.n_bits, X.shape[1] + 1)).astype(X.dtype)
-        weights[:, -1] = 0
-        self._set_weights(weights)
-        weights[:, -1] = -np.median(self._project(X), axis=0)
-        return weights
-
-    def _set_weights(self, weights):
-        self.components_, self.intercept_ = weights[:, :-1].copy(), weights[:, -1].copy()
-
-    def _run_epoch(self, X, labels, weights, velocity, rate, rng):
-        """Visit every anchor once; return the mean bound over the triplets."""
-        order = rng.permutation(labels.anchors)
-        total, n_triplets = 0.0, 0
-        for anchors in np.array_split(order, -(-len(order) // self.batch_size)):
-            positives = labels.draw_positives(anchors, rng)
-            pool = rng.randint(len(X), size=self.batch_size)
-            bounds, gradient = self._step(X, labels, weights, anchors, positives, pool)
-            velocity *= self.momentum
-            velocity -= rate * gradient
-            weights += velocity
-            total, n_triplets = total + bounds.sum(dtype=np.float64), n_triplets + len(bounds)
-        return total / n_triplets if n_triplets else np.nan
+    @staticmethod
+    def _label_draws(Y):
+        return _RankedLabels(Y)
 
     def _step(self, X, labels, weights, anchors, positives, pool):
         """Bounds of the triplets of a batch, and the gradient of its objective."""
@@ -251,17 +209,9 @@ class HDMLHasher(BaseHasher):
         bounds, codes = _loss_augmented_inference(*f[rows], self.margin)
         gradient = np.zeros_like(f)
         # A sample of the pool can be the negative of several anchors.
-        np.add.at(gradient, rows, (codes - _signs(f[rows])) / max(1, len(keep)))
-        mean = f[:n].mean(axis=0)
-        gradient[:n] += self.balance / n * np.clip(mean, -_MAX_MEAN, _MAX_MEAN)
+        np.add.at(gradient, rows, (codes - signs(f[rows])) / max(1, len(keep)))
+        gradient[:n] += self._balance_gradient(f[:n])
         return bounds, gradient.T @ inputs + self.weight_decay * weights
-
-    def _inputs(self, X):
-        """Centred and scaled rows, with a column of ones for the offsets."""
-        return np.hstack([(X - self.mean_) / self.scale_, np.ones((len(X), 1), X.dtype)])
-
-    def _project(self, X):
-        return (X - self.mean_) @ (self.components_.T / self.scale_) + self.intercept_
 
 
 class _RankedLabels:
@@ -275,10 +225,9 @@ class _RankedLabels:
 
     def __init__(self, Y):
         by_sample = sparse.csr_array(Y, dtype=np.int64)
-        by_label = by_sample.tocsc()
-        self._Y, self._members, self._starts = Y, by_label.indices, by_label.indptr
-        self._counts = np.diff(self._starts)
-        if self._counts.max() < 2:
+        self._Y, self._members = Y, LabelMembers(Y)
+        counts = self._members.counts
+        if counts.max() < 2:
             raise ValueError(
                 "No two samples share a label: there is nothing to rank. Pass label sets that "
                 "overlap, or take a hasher that needs none, such as ITQHasher."
@@ -290,18 +239,15 @@ class _RankedLabels:
                 "exists. Pass label sets that differ, or take a hasher that needs none, such as "
                 "ITQHasher."
             )
-        self._ranks = ((self._counts > 1) & (self._counts < len(Y))).astype(np.uint8)
+        self._ranks = ((counts > 1) & (counts < len(Y))).astype(np.uint8)
+
+    def draw(self, anchors, size, rng):
+        """Draw a positive for each anchor, and a pool of `size` samples for the negatives."""
+        return self.draw_positives(anchors, rng), rng.randint(len(self._Y), size=size)
 
     def draw_positives(self, anchors, rng):
         """For each anchor, draw one of its labels, then another sample that carries it."""
-        own = self._Y[anchors] & self._ranks
-        nth = (rng.random_sample(len(anchors)) * own.sum(axis=1)).astype(np.int64)
-        label = (own.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
-        start, last = self._starts[label], self._counts[label] - 1
-        place = (rng.random_sample(len(anchors)) * last).astype(np.int64)
-        drawn = self._members[start + place]
-        # Drawn from all but the last; in the anchor's own place the last one stands in.
-        return np.where(drawn == anchors, self._members[start + last], drawn)
+        return self._members.draw_sharing(self._Y[anchors] & self._ranks, anchors, rng)
 
     def share_fewer(self, anchors, positives, pool):
         """Whether an anchor shares fewer labels with a sample of the pool than with its positive.
@@ -330,19 +276,9 @@ def _shares_unequally(Y):
     return unequal
 
 
-def _mean_and_scale(rows):
-    """Mean of the rows, and the root mean square of their distance to it."""
-    if (rows == rows[:1]).all():
-        raise ValueError(
-            f"X should vary over the training samples, got {len(rows)} equal rows: no hash "
-            "function tells them apart."
-        )
-    return rows.mean(axis=0), np.sqrt(rows.var(axis=0).sum())
-
-
 def _hardest_negatives(anchors, pool, allowed):
     """Rows of anchors with an allowed sample in the pool, and the one with the nearest code."""
-    agreement = _signs(anchors) @ _signs(pool).T
+    agreement = signs(anchors) @ signs(pool).T
     hardest = np.where(allowed, agreement, -np.inf).argmax(axis=1)
     keep = np.flatnonzero(allowed.any(axis=1))
     return keep, hardest[keep]
@@ -373,18 +309,13 @@ def _loss_augmented_inference(f, f_pos, f_neg, margin):
     both, pos_farther, neg_farther = f_pos + f_neg, f - f_pos + f_neg, f + f_pos - f_neg
     scores = np.stack([np.abs(f) + np.abs(both), np.abs(pos_farther) + 1, np.abs(neg_farther) - 1])
     bound = margin + (scores.max(axis=0) - np.abs(own).sum(axis=0)).sum(axis=1)
-    both, pos_farther, neg_farther = map(_signs, (both, pos_farther, neg_farther))
+    both, pos_farther, neg_farther = map(signs, (both, pos_farther, neg_farther))
     choices = np.array(
         [
-            [_signs(f), both, both],
+            [signs(f), both, both],
             [pos_farther, -pos_farther, pos_farther],
             [neg_farther, neg_farther, -neg_farther],
         ]
     )
     best = np.take_along_axis(choices, scores.argmax(axis=0)[None, None], axis=0)[0]
-    return np.maximum(bound, 0), np.where(bound[:, None] > 0, best, _signs(own))
-
-
-def _signs(projection):
-    """Bits as -1 and 1, in the dtype of the projection; 0 is the bit 1."""
-    return np.where(projection >= 0, 1, -1).astype(projection.dtype)
+    return np.maximum(bound, 0), np.where(bound[:, None] > 0, best, signs(own))
