@@ -38,6 +38,7 @@ from skhash import (
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -84,6 +85,7 @@ SHALLOW = {
     "CCA-ITQ": (partial(CCAITQHasher, reg=0.03), "features"),
     "KSH": (partial(KSHHasher, similarity="graded"), "features"),
     "SDH": (SDHHasher, "features"),
+    "MLH": (MLHHasher, "features"),
     "HDML": (HDMLHasher, "features"),
 }
 

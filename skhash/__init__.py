@@ -6,6 +6,7 @@ from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
 from skhash._ksh import KSHHasher
 from skhash._lsh import LSHHasher
+from skhash._mlh import MLHHasher
 from skhash._sdh import SDHHasher
 from skhash._spectral import SpectralHasher
 from skhash._version import __version__
@@ -17,6 +18,7 @@ __all__ = [
     "ITQHasher",
     "KSHHasher",
     "LSHHasher",
+    "MLHHasher",
     "SDHHasher",
     "SpectralHasher",
     "__version__",

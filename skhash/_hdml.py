@@ -13,6 +13,9 @@ from skhash.base import BaseHasher
 # Rows of label sets whose products with all labels are held at once.
 _BLOCK_ROWS = 2**13
 
+# Where the penalty on the mean of a bit turns from quadratic to linear, as in the authors' code.
+_MAX_MEAN = 0.5
+
 
 class HDMLHasher(DescentMixin, BaseHasher):
     r"""Hamming distance metric learning: a linear hash function that ranks triplets.
@@ -113,6 +116,7 @@ class HDMLHasher(DescentMixin, BaseHasher):
 
     See Also
     --------
+    MLHHasher : The same bound, of a loss of pairs.
     CCAITQHasher : Label sets by canonical correlations, without triplets.
     DeepRankingHasher : A ranking loss over whole lists, on a deep network.
 
@@ -139,14 +143,16 @@ class HDMLHasher(DescentMixin, BaseHasher):
     what they do. Memory is linear in the number of samples.
 
     *Differences.* As in the authors' code, which departs from the paper there, rows of :math:`W`
-    are not normalised after each step; weight decay bounds them. Unlike there, the learning rate
-    falls linearly (an option there, whose default adapts it to the loss), bits that have become
-    constant are not drawn anew (the penalty on the mean weighs more instead: there 1), the
-    momentum is the same throughout (halved in the first epochs there), a projection of 0 is the
-    bit 1, and there are fewer epochs at a higher rate (2,000 and more there, at 1e-3 on pixels
-    with a mean squared norm of about 100, which is 0.1 here). The paper also ranks by an
-    asymmetric distance of a real-valued query to codes; here search is by Hamming distance, as
-    for all hashers. Hidden layers are left to :class:`DeepRankingHasher`.
+    are not normalised after each step; weight decay bounds them. What that code calls a margin of
+    1, its default, is :math:`\rho = 2` here: its loss is 1 where :math:`x^-` is one bit farther
+    than :math:`x^+`, and 0 from two bits on. Unlike there, the learning rate falls linearly (an
+    option there, whose default adapts it to the loss), bits that have become constant are not
+    drawn anew (the penalty on the mean weighs more instead: there 1), the momentum is the same
+    throughout (halved in the first epochs there), a projection of 0 is the bit 1, and there are
+    fewer epochs at a higher rate (2,000 and more there, at 1e-3 on pixels with a mean squared
+    norm of about 100, which is 0.1 here). The paper also ranks by an asymmetric distance of a
+    real-valued query to codes; here search is by Hamming distance, as for all hashers. Hidden
+    layers are left to :class:`DeepRankingHasher`.
 
     References
     ----------
@@ -165,6 +171,8 @@ class HDMLHasher(DescentMixin, BaseHasher):
     _parameter_constraints: dict = {
         **BaseHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
+        "balance": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
         **DESCENT_CONSTRAINTS,
     }
     _supervised = True
@@ -198,6 +206,17 @@ class HDMLHasher(DescentMixin, BaseHasher):
     def _label_draws(Y):
         return _RankedLabels(Y)
 
+    def _initial_weights(self, X, rng):
+        """Random hyperplanes that halve the training samples, offsets in the last column."""
+        weights = rng.standard_normal((self.n_bits, X.shape[1] + 1)).astype(X.dtype)
+        weights[:, -1] = 0
+        self._set_weights(weights)
+        weights[:, -1] = -np.median(self._project(X), axis=0)
+        return weights
+
+    def _set_weights(self, weights):
+        self.components_, self.intercept_ = weights[:, :-1].copy(), weights[:, -1].copy()
+
     def _step(self, X, labels, weights, anchors, positives, pool):
         """Bounds of the triplets of a batch, and the gradient of its objective."""
         n = len(anchors)
@@ -210,8 +229,16 @@ class HDMLHasher(DescentMixin, BaseHasher):
         gradient = np.zeros_like(f)
         # A sample of the pool can be the negative of several anchors.
         np.add.at(gradient, rows, (codes - signs(f[rows])) / max(1, len(keep)))
-        gradient[:n] += self._balance_gradient(f[:n])
+        mean = f[:n].mean(axis=0)
+        gradient[:n] += self.balance / n * np.clip(mean, -_MAX_MEAN, _MAX_MEAN)
         return bounds, gradient.T @ inputs + self.weight_decay * weights
+
+    def _inputs(self, X):
+        """Centred and scaled rows, with a column of ones for the offsets."""
+        return np.hstack([self._standardized(X), np.ones((len(X), 1), X.dtype)])
+
+    def _project(self, X):
+        return (X - self.mean_) @ (self.components_.T / self.scale_) + self.intercept_
 
 
 class _RankedLabels:

@@ -1,4 +1,4 @@
-"""What HDML and MLH share: linear hash functions that descend along an upper bound of a loss."""
+"""What MLH and HDML share: linear hash functions that descend along an upper bound of a loss."""
 
 from numbers import Integral, Real
 
@@ -7,28 +7,26 @@ from sklearn.utils import check_random_state
 
 from skhash._sklearn import Interval
 
-# Where the penalty on the mean of a bit turns from quadratic to linear, as in the authors' code.
-_MAX_MEAN = 0.5
-
 # The parameters of the descent, for the table of a hasher.
 DESCENT_CONSTRAINTS = {
-    "balance": [Interval(Real, 0, None, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
     "random_state": ["random_state"],
 }
 
 
 class DescentMixin:
-    """`_fit` and `_project` of ``W (x - mean_) / scale_ + b``, learnt by stochastic gradient.
+    """`_fit` of the weights of hash functions by stochastic gradient with momentum.
 
-    A subclass has the parameters of `DESCENT_CONSTRAINTS` and defines ``_label_draws(Y)``, an
-    object with an array `anchors`, the samples that an epoch visits, and a method
-    ``draw(anchors, size, rng)``; and ``_step(X, draws, weights, anchors, *drawn)``, which returns
-    the bounds of a batch and the gradient of its objective.
+    A subclass has the parameters of `DESCENT_CONSTRAINTS` and defines
+
+    * ``_label_draws(Y)``: an object with an array `anchors`, the samples that an epoch visits,
+      and a method ``draw(anchors, size, rng)``;
+    * ``_initial_weights(X, rng)``, and ``_set_weights(weights)``, which makes them attributes;
+    * ``_step(X, draws, weights, anchors, *drawn)``: the bounds of a batch, and the gradient of
+      its objective.
     """
 
     def _fit(self, X, Y):
@@ -44,17 +42,6 @@ class DescentMixin:
             self.loss_curve_.append(float(loss))
         self._set_weights(weights)
 
-    def _initial_weights(self, X, rng):
-        """Random hyperplanes that halve the training samples, offsets in the last column."""
-        weights = rng.standard_normal((self.n_bits, X.shape[1] + 1)).astype(X.dtype)
-        weights[:, -1] = 0
-        self._set_weights(weights)
-        weights[:, -1] = -np.median(self._project(X), axis=0)
-        return weights
-
-    def _set_weights(self, weights):
-        self.components_, self.intercept_ = weights[:, :-1].copy(), weights[:, -1].copy()
-
     def _run_epoch(self, X, draws, weights, velocity, rate, rng):
         """Visit every anchor once; return the mean bound over what was drawn for them."""
         order = rng.permutation(draws.anchors)
@@ -65,20 +52,16 @@ class DescentMixin:
             velocity *= self.momentum
             velocity -= rate * gradient
             weights += velocity
+            self._constrain(weights)
             total, n_bounds = total + bounds.sum(dtype=np.float64), n_bounds + len(bounds)
         return total / n_bounds if n_bounds else np.nan
 
-    def _inputs(self, X):
-        """Centred and scaled rows, with a column of ones for the offsets."""
-        return np.hstack([(X - self.mean_) / self.scale_, np.ones((len(X), 1), X.dtype)])
+    def _constrain(self, weights):
+        """Bring the weights back, in place, to where they should stay: by default anywhere."""
 
-    def _balance_gradient(self, f):
-        """Gradient of the penalty on the mean of the projections `f`, a row of it for each."""
-        mean = f.mean(axis=0)
-        return self.balance / len(f) * np.clip(mean, -_MAX_MEAN, _MAX_MEAN)
-
-    def _project(self, X):
-        return (X - self.mean_) @ (self.components_.T / self.scale_) + self.intercept_
+    def _standardized(self, X):
+        """Rows less their mean, with a root mean square of 1 in the training set."""
+        return (X - self.mean_) / self.scale_
 
 
 class LabelMembers:

@@ -8,6 +8,7 @@ from skhash import (
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -26,6 +27,7 @@ ESTIMATORS = [
     ITQHasher(n_bits=1),
     CCAITQHasher(n_bits=1),
     HDMLHasher(n_bits=2, max_epochs=3),
+    MLHHasher(n_bits=2, max_epochs=3),
     KSHHasher(n_bits=2, n_anchors=5),
     SDHHasher(n_bits=2, n_anchors=5),
     SpectralHasher(n_bits=2),

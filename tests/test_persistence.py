@@ -22,6 +22,7 @@ from skhash import (
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -38,6 +39,7 @@ SHALLOW = [
     KSHHasher(12, n_anchors=20, random_state=0),
     SDHHasher(12, n_anchors=20, random_state=0),
     HDMLHasher(12, max_epochs=2, random_state=0),
+    MLHHasher(12, max_epochs=2, random_state=0),
 ]
 deep = partial(
     DeepRankingHasher, 12, hidden_size=16, max_epochs=2, dropout=0.1, device="cpu", random_state=0
