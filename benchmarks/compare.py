@@ -32,6 +32,7 @@ from rich.table import Table
 from sklearn.preprocessing import normalize
 
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
@@ -85,6 +86,7 @@ SHALLOW = {
     "CCA-ITQ": (partial(CCAITQHasher, reg=0.03), "features"),
     "KSH": (partial(KSHHasher, similarity="graded"), "features"),
     "SDH": (SDHHasher, "features"),
+    "BRE": (BREHasher, "features"),
     "MLH": (MLHHasher, "features"),
     "HDML": (HDMLHasher, "features"),
 }

@@ -2,6 +2,7 @@
 
 import importlib
 
+from skhash._bre import BREHasher
 from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
 from skhash._ksh import KSHHasher
@@ -12,6 +13,7 @@ from skhash._spectral import SpectralHasher
 from skhash._version import __version__
 
 __all__ = [
+    "BREHasher",
     "CCAITQHasher",
     "DeepRankingHasher",
     "HDMLHasher",

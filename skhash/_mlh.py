@@ -112,6 +112,7 @@ class MLHHasher(DescentMixin, BaseHasher):
     See Also
     --------
     HDMLHasher : The same bound, of a loss of triplets.
+    BREHasher : Pairs whose distances are to be reproduced.
     LSHHasher : The hash function that learning starts from.
 
     Notes

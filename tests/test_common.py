@@ -2,6 +2,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
@@ -28,6 +29,7 @@ ESTIMATORS = [
     CCAITQHasher(n_bits=1),
     HDMLHasher(n_bits=2, max_epochs=3),
     MLHHasher(n_bits=2, max_epochs=3),
+    BREHasher(n_bits=2, n_anchors=5, max_iter=3),
     KSHHasher(n_bits=2, n_anchors=5),
     SDHHasher(n_bits=2, n_anchors=5),
     SpectralHasher(n_bits=2),

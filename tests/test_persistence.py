@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 import skhash
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
@@ -40,6 +41,7 @@ SHALLOW = [
     SDHHasher(12, n_anchors=20, random_state=0),
     HDMLHasher(12, max_epochs=2, random_state=0),
     MLHHasher(12, max_epochs=2, random_state=0),
+    BREHasher(12, max_iter=2, random_state=0),
 ]
 deep = partial(
     DeepRankingHasher, 12, hidden_size=16, max_epochs=2, dropout=0.1, device="cpu", random_state=0
