@@ -1,6 +1,6 @@
 """Compare hashers on one data set: methods x code lengths x seeds.
 
-    python benchmarks/compare.py                            # digit scenes, under 3 minutes
+    python benchmarks/compare.py                            # digit scenes, about 3 minutes
     python benchmarks/compare.py --dataset mirflickr25k --data mirflickr25k_128.npz
     python benchmarks/compare.py --dataset mirflickr25k-losses --data mirflickr25k_128.npz
 
@@ -107,6 +107,7 @@ def digit_scenes(path, cache):  # noqa: ARG001
     # These stop early for speed; on held-out training scenes no NDCG@100 moves by .01.
     quick = {
         "KSH": (partial(KSHHasher, similarity="graded", max_iter=50), "features"),
+        "MLH": (partial(MLHHasher, max_epochs=20), "features"),
         "HDML": (partial(HDMLHasher, max_epochs=50), "features"),
     }
     methods = SHALLOW | quick | {"Deep": (deep, "images")}

@@ -297,8 +297,8 @@ class _Descent:
         step = _best_step(self.projection[k], column, self.pairs, gains)
         moved = self.projection[k] + step * column
         change = self.differ(moved >= 0) - own
-        # Rounding may leave a sample on the other side.
-        if change @ gains > 0:
+        # Rounding may leave a sample on the other side. Threads of BLAS would only slow this down.
+        if np.sum(change * gains) > 0:
             self.coef[k, q] += step
             self.projection[k], self.bits[k] = moved, moved >= 0
             self.residue -= change / n_bits
