@@ -1,6 +1,6 @@
 """Compare hashers on one data set: methods x code lengths x seeds.
 
-    python benchmarks/compare.py                            # digit scenes, under 3 minutes
+    python benchmarks/compare.py                            # digit scenes, about 3 minutes
     python benchmarks/compare.py --dataset mirflickr25k --data mirflickr25k_128.npz
     python benchmarks/compare.py --dataset coco17 --data coco17_128.npz
     python benchmarks/compare.py --dataset mirflickr25k-losses --data mirflickr25k_128.npz
@@ -42,12 +42,14 @@ from rich.table import Table
 from sklearn.preprocessing import normalize
 
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -103,6 +105,8 @@ SHALLOW = {
     "CCA-ITQ": (partial(CCAITQHasher, reg=0.03), "features"),
     "KSH": (partial(KSHHasher, similarity="graded"), "features"),
     "SDH": (SDHHasher, "features"),
+    "BRE": (BREHasher, "features"),
+    "MLH": (MLHHasher, "features"),
     "HDML": (HDMLHasher, "features"),
 }
 
@@ -122,6 +126,7 @@ def digit_scenes(path, cache):  # noqa: ARG001
     # These stop early for speed; on held-out training scenes no NDCG@100 moves by .01.
     quick = {
         "KSH": (partial(KSHHasher, similarity="graded", max_iter=50), "features"),
+        "MLH": (partial(MLHHasher, max_epochs=20), "features"),
         "HDML": (partial(HDMLHasher, max_epochs=50), "features"),
     }
     methods = SHALLOW | quick | {"Deep": (deep, "images")}

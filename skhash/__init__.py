@@ -2,21 +2,25 @@
 
 import importlib
 
+from skhash._bre import BREHasher
 from skhash._hdml import HDMLHasher
 from skhash._itq import CCAITQHasher, ITQHasher
 from skhash._ksh import KSHHasher
 from skhash._lsh import LSHHasher
+from skhash._mlh import MLHHasher
 from skhash._sdh import SDHHasher
 from skhash._spectral import SpectralHasher
 from skhash._version import __version__
 
 __all__ = [
+    "BREHasher",
     "CCAITQHasher",
     "DeepRankingHasher",
     "HDMLHasher",
     "ITQHasher",
     "KSHHasher",
     "LSHHasher",
+    "MLHHasher",
     "SDHHasher",
     "SpectralHasher",
     "__version__",

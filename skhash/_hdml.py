@@ -1,11 +1,12 @@
 """Hamming distance metric learning: linear hash functions from triplets (HDML)."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 
+from skhash._linear import DESCENT_CONSTRAINTS, DescentMixin, LabelMembers, signs
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher
 
@@ -16,7 +17,7 @@ _BLOCK_ROWS = 2**13
 _MAX_MEAN = 0.5
 
 
-class HDMLHasher(BaseHasher):
+class HDMLHasher(DescentMixin, BaseHasher):
     r"""Hamming distance metric learning: a linear hash function that ranks triplets.
 
     The code is :math:`h(x) = \operatorname{sign} f(x)`, with
@@ -115,6 +116,7 @@ class HDMLHasher(BaseHasher):
 
     See Also
     --------
+    MLHHasher : The same bound, of a loss of pairs.
     CCAITQHasher : Label sets by canonical correlations, without triplets.
     DeepRankingHasher : A ranking loss over whole lists, on a deep network.
 
@@ -141,14 +143,16 @@ class HDMLHasher(BaseHasher):
     what they do. Memory is linear in the number of samples.
 
     *Differences.* As in the authors' code, which departs from the paper there, rows of :math:`W`
-    are not normalised after each step; weight decay bounds them. Unlike there, the learning rate
-    falls linearly (an option there, whose default adapts it to the loss), bits that have become
-    constant are not drawn anew (the penalty on the mean weighs more instead: there 1), the
-    momentum is the same throughout (halved in the first epochs there), a projection of 0 is the
-    bit 1, and there are fewer epochs at a higher rate (2,000 and more there, at 1e-3 on pixels
-    with a mean squared norm of about 100, which is 0.1 here). The paper also ranks by an
-    asymmetric distance of a real-valued query to codes; here search is by Hamming distance, as
-    for all hashers. Hidden layers are left to :class:`DeepRankingHasher`.
+    are not normalised after each step; weight decay bounds them. What that code calls a margin of
+    1, its default, is :math:`\rho = 2` here: its loss is 1 where :math:`x^-` is one bit farther
+    than :math:`x^+`, and 0 from two bits on. Unlike there, the learning rate falls linearly (an
+    option there, whose default adapts it to the loss), bits that have become constant are not
+    drawn anew (the penalty on the mean weighs more instead: there 1), the momentum is the same
+    throughout (halved in the first epochs there), a projection of 0 is the bit 1, and there are
+    fewer epochs at a higher rate (2,000 and more there, at 1e-3 on pixels with a mean squared
+    norm of about 100, which is 0.1 here). The paper also ranks by an asymmetric distance of a
+    real-valued query to codes; here search is by Hamming distance, as for all hashers. Hidden
+    layers are left to :class:`DeepRankingHasher`.
 
     References
     ----------
@@ -168,12 +172,8 @@ class HDMLHasher(BaseHasher):
         **BaseHasher._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="neither")],
         "balance": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
+        **DESCENT_CONSTRAINTS,
     }
     _supervised = True
 
@@ -202,18 +202,9 @@ class HDMLHasher(BaseHasher):
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
-    def _fit(self, X, Y):
-        rng = check_random_state(self.random_state)
-        labels = _RankedLabels(Y)
-        self.mean_, self.scale_ = _mean_and_scale(X)
-        weights = self._initial_weights(X, rng)
-        velocity = np.zeros_like(weights)
-        self.loss_curve_ = []
-        for epoch in range(self.max_epochs):
-            rate = self.learning_rate * (1 - epoch / self.max_epochs)
-            loss = self._run_epoch(X, labels, weights, velocity, rate, rng)
-            self.loss_curve_.append(float(loss))
-        self._set_weights(weights)
+    @staticmethod
+    def _label_draws(Y):
+        return _RankedLabels(Y)
 
     def _initial_weights(self, X, rng):
         """Random hyperplanes that halve the training samples, offsets in the last column."""
@@ -226,20 +217,6 @@ class HDMLHasher(BaseHasher):
     def _set_weights(self, weights):
         self.components_, self.intercept_ = weights[:, :-1].copy(), weights[:, -1].copy()
 
-    def _run_epoch(self, X, labels, weights, velocity, rate, rng):
-        """Visit every anchor once; return the mean bound over the triplets."""
-        order = rng.permutation(labels.anchors)
-        total, n_triplets = 0.0, 0
-        for anchors in np.array_split(order, -(-len(order) // self.batch_size)):
-            positives = labels.draw_positives(anchors, rng)
-            pool = rng.randint(len(X), size=self.batch_size)
-            bounds, gradient = self._step(X, labels, weights, anchors, positives, pool)
-            velocity *= self.momentum
-            velocity -= rate * gradient
-            weights += velocity
-            total, n_triplets = total + bounds.sum(dtype=np.float64), n_triplets + len(bounds)
-        return total / n_triplets if n_triplets else np.nan
-
     def _step(self, X, labels, weights, anchors, positives, pool):
         """Bounds of the triplets of a batch, and the gradient of its objective."""
         n = len(anchors)
@@ -251,14 +228,14 @@ class HDMLHasher(BaseHasher):
         bounds, codes = _loss_augmented_inference(*f[rows], self.margin)
         gradient = np.zeros_like(f)
         # A sample of the pool can be the negative of several anchors.
-        np.add.at(gradient, rows, (codes - _signs(f[rows])) / max(1, len(keep)))
+        np.add.at(gradient, rows, (codes - signs(f[rows])) / max(1, len(keep)))
         mean = f[:n].mean(axis=0)
         gradient[:n] += self.balance / n * np.clip(mean, -_MAX_MEAN, _MAX_MEAN)
         return bounds, gradient.T @ inputs + self.weight_decay * weights
 
     def _inputs(self, X):
         """Centred and scaled rows, with a column of ones for the offsets."""
-        return np.hstack([(X - self.mean_) / self.scale_, np.ones((len(X), 1), X.dtype)])
+        return np.hstack([self._standardized(X), np.ones((len(X), 1), X.dtype)])
 
     def _project(self, X):
         return (X - self.mean_) @ (self.components_.T / self.scale_) + self.intercept_
@@ -275,10 +252,9 @@ class _RankedLabels:
 
     def __init__(self, Y):
         by_sample = sparse.csr_array(Y, dtype=np.int64)
-        by_label = by_sample.tocsc()
-        self._Y, self._members, self._starts = Y, by_label.indices, by_label.indptr
-        self._counts = np.diff(self._starts)
-        if self._counts.max() < 2:
+        self._Y, self._members = Y, LabelMembers(Y)
+        counts = self._members.counts
+        if counts.max() < 2:
             raise ValueError(
                 "No two samples share a label: there is nothing to rank. Pass label sets that "
                 "overlap, or take a hasher that needs none, such as ITQHasher."
@@ -290,18 +266,15 @@ class _RankedLabels:
                 "exists. Pass label sets that differ, or take a hasher that needs none, such as "
                 "ITQHasher."
             )
-        self._ranks = ((self._counts > 1) & (self._counts < len(Y))).astype(np.uint8)
+        self._ranks = ((counts > 1) & (counts < len(Y))).astype(np.uint8)
+
+    def draw(self, anchors, size, rng):
+        """Draw a positive for each anchor, and a pool of `size` samples for the negatives."""
+        return self.draw_positives(anchors, rng), rng.randint(len(self._Y), size=size)
 
     def draw_positives(self, anchors, rng):
         """For each anchor, draw one of its labels, then another sample that carries it."""
-        own = self._Y[anchors] & self._ranks
-        nth = (rng.random_sample(len(anchors)) * own.sum(axis=1)).astype(np.int64)
-        label = (own.cumsum(axis=1) > nth[:, None]).argmax(axis=1)
-        start, last = self._starts[label], self._counts[label] - 1
-        place = (rng.random_sample(len(anchors)) * last).astype(np.int64)
-        drawn = self._members[start + place]
-        # Drawn from all but the last; in the anchor's own place the last one stands in.
-        return np.where(drawn == anchors, self._members[start + last], drawn)
+        return self._members.draw_sharing(self._Y[anchors] & self._ranks, anchors, rng)
 
     def share_fewer(self, anchors, positives, pool):
         """Whether an anchor shares fewer labels with a sample of the pool than with its positive.
@@ -330,19 +303,9 @@ def _shares_unequally(Y):
     return unequal
 
 
-def _mean_and_scale(rows):
-    """Mean of the rows, and the root mean square of their distance to it."""
-    if (rows == rows[:1]).all():
-        raise ValueError(
-            f"X should vary over the training samples, got {len(rows)} equal rows: no hash "
-            "function tells them apart."
-        )
-    return rows.mean(axis=0), np.sqrt(rows.var(axis=0).sum())
-
-
 def _hardest_negatives(anchors, pool, allowed):
     """Rows of anchors with an allowed sample in the pool, and the one with the nearest code."""
-    agreement = _signs(anchors) @ _signs(pool).T
+    agreement = signs(anchors) @ signs(pool).T
     hardest = np.where(allowed, agreement, -np.inf).argmax(axis=1)
     keep = np.flatnonzero(allowed.any(axis=1))
     return keep, hardest[keep]
@@ -373,18 +336,13 @@ def _loss_augmented_inference(f, f_pos, f_neg, margin):
     both, pos_farther, neg_farther = f_pos + f_neg, f - f_pos + f_neg, f + f_pos - f_neg
     scores = np.stack([np.abs(f) + np.abs(both), np.abs(pos_farther) + 1, np.abs(neg_farther) - 1])
     bound = margin + (scores.max(axis=0) - np.abs(own).sum(axis=0)).sum(axis=1)
-    both, pos_farther, neg_farther = map(_signs, (both, pos_farther, neg_farther))
+    both, pos_farther, neg_farther = map(signs, (both, pos_farther, neg_farther))
     choices = np.array(
         [
-            [_signs(f), both, both],
+            [signs(f), both, both],
             [pos_farther, -pos_farther, pos_farther],
             [neg_farther, neg_farther, -neg_farther],
         ]
     )
     best = np.take_along_axis(choices, scores.argmax(axis=0)[None, None], axis=0)[0]
-    return np.maximum(bound, 0), np.where(bound[:, None] > 0, best, _signs(own))
-
-
-def _signs(projection):
-    """Bits as -1 and 1, in the dtype of the projection; 0 is the bit 1."""
-    return np.where(projection >= 0, 1, -1).astype(projection.dtype)
+    return np.maximum(bound, 0), np.where(bound[:, None] > 0, best, signs(own))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular, svd
+from scipy.linalg import cholesky, solve_triangular, svd
 from sklearn.utils import check_random_state, gen_batches
 
+from skhash._eigen import leading_eigenvectors, signed
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher, PartialFitMixin
 
@@ -187,12 +188,11 @@ class ITQHasher(_RotatedHasher):
 
     def _directions(self, sums):
         _check_varies(sums.xx, "X", sums.n_samples)
-        variances, vectors = eigh(sums.xx)
-        variances, vectors = variances[::-1], vectors[:, ::-1].T
+        variances, vectors = leading_eigenvectors(sums.xx, self.n_bits)
         # Directions whose variance rounding alone would decide are none.
         rank = np.count_nonzero(variances > 10 * np.finfo(sums.dtype).eps * variances[0])
         self._pad(rank, "principal components of X")
-        return sums.mean, _signed(vectors[: min(rank, self.n_bits)])
+        return sums.mean, vectors[:rank]
 
 
 class CCAITQHasher(_RotatedHasher):
@@ -446,12 +446,6 @@ def _check_varies(covariance, name, n_samples):
         )
 
 
-def _signed(vectors):
-    """Return the rows, signed such that their greatest coefficient is positive."""
-    greatest = np.abs(vectors).argmax(axis=1)[:, None]
-    return vectors * np.sign(np.take_along_axis(vectors, greatest, axis=1))
-
-
 def _canonical_directions(sums, reg, reg_labels):
     """Return the canonical directions of X and Y, a row each, and their correlations."""
     factor_x = _regularised_cholesky(sums.xx, reg)
@@ -461,7 +455,7 @@ def _canonical_directions(sums, reg, reg_labels):
     left, correlations, _ = svd(whitened, full_matrices=False)
     # Label indicators that sum to a constant (one class each) lose a direction to centring.
     rank = max(1, np.count_nonzero(correlations > np.finfo(sums.dtype).eps * max(whitened.shape)))
-    return _signed(solve_triangular(factor_x.T, left[:, :rank]).T), correlations[:rank]
+    return signed(solve_triangular(factor_x.T, left[:, :rank]).T), correlations[:rank]
 
 
 def _regularised_cholesky(covariance, reg):

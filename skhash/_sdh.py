@@ -142,10 +142,10 @@ class SDHHasher(BaseHasher):
 
     *Differences.* This is the version with the :math:`l_2` loss. The paper has no :math:`\mu`; the
     authors' code has it, with the values that are the defaults here, and the 1 in :math:`\phi`.
-    Where that code begins each turn's descent at codes of zeros, which may end above where the
-    turn began, this one begins at the codes so far. The code's width of the kernel, fixed for
-    features of length 1, would here depend on the unit; and it stops when :math:`P` changes
-    little, where here the objective does. The sign of 0 is 1.
+    In its version of 2015 that code begins each turn's descent at codes of zeros, which may end
+    above where the turn began; later it begins at the codes so far, as here. The code's width of
+    the kernel, fixed for features of length 1, would here depend on the unit; and it stops when
+    :math:`P` changes little, where here the objective does. The sign of 0 is 1.
 
     References
     ----------

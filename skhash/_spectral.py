@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
+from skhash._eigen import MOST_FOR_ALL, leading_eigenvectors
 from skhash.base import BaseHasher
 
 
@@ -107,11 +108,7 @@ class SpectralHasher(BaseHasher):
     def _fit(self, X, Y):  # noqa: ARG002
         if (X.min(axis=0) == X.max(axis=0)).all():
             raise ValueError(f"X should vary over the training samples, got {len(X)} equal rows.")
-        n_samples, n_features = X.shape
-        # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
-        solver = "covariance_eigh" if n_samples >= n_features else "full"
-        pca = PCA(min(self.n_bits, *X.shape), svd_solver=solver).fit(X)
-        self.mean_, self.components_ = pca.mean_, pca.components_
+        self.mean_, self.components_ = _principal_components(X, self.n_bits)
         lower, upper = _ranges((X - self.mean_) @ self.components_.T)
         self.directions_, self.modes_ = _smoothest_modes(upper - lower, self.n_bits)
         frequencies = np.pi * self.modes_ / (upper - lower)[self.directions_]
@@ -126,6 +123,20 @@ class SpectralHasher(BaseHasher):
         angles *= (np.pi * self.modes_).astype(lengths.dtype) / lengths
         # sin(pi / 2 + angle), without the rounding of the sum.
         return np.cos(angles, out=angles)
+
+
+def _principal_components(X, n):
+    """Mean of the rows, and their `n` leading principal directions, or as many as there are."""
+    n_samples, n_features = X.shape
+    if n_samples >= n_features > MOST_FOR_ALL:
+        mean = X.mean(axis=0)
+        # As in the PCA below, without a centred copy.
+        scatter = X.T @ X - n_samples * np.outer(mean, mean)
+        return mean, leading_eigenvectors(scatter / (n_samples - 1), n)[1]
+    # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
+    solver = "covariance_eigh" if n_samples >= n_features else "full"
+    pca = PCA(min(n, *X.shape), svd_solver=solver).fit(X)
+    return pca.mean_, pca.components_
 
 
 def _ranges(projections):

@@ -55,7 +55,7 @@ class BaseHasher(
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
 
-    # Whether `fit` learns from label sets; without, they are only kept for the database.
+    # Whether `fit` needs label sets; without, they are for the database (BRE learns from them).
     _supervised = False
 
     @abstractmethod

@@ -2,12 +2,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -27,6 +29,8 @@ HASHERS = [
     ITQHasher(n_bits=1),
     CCAITQHasher(n_bits=1),
     HDMLHasher(n_bits=2, max_epochs=3),
+    MLHHasher(n_bits=2, max_epochs=3),
+    BREHasher(n_bits=2, n_anchors=5, max_iter=3),
     KSHHasher(n_bits=2, n_anchors=5),
     SDHHasher(n_bits=2, n_anchors=5),
     SpectralHasher(n_bits=2),

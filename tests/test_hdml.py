@@ -17,8 +17,8 @@ from skhash._hdml import (
     _loss_augmented_inference,
     _RankedLabels,
     _shares_unequally,
-    _signs,
 )
+from skhash._linear import signs
 
 MARGINS = [0.5, 1, 3, 6, 10]
 SCALES = [0.05, 0.5, 1.0, 4.0]
@@ -111,7 +111,7 @@ def test_inference_where_projections_are_zero():
 @pytest.mark.parametrize("scale", SCALES)
 def test_bound_is_at_least_the_loss_and_tight_for_large_projections(scale, margin):
     f = projections(200, 6, scale)
-    loss = triplet_loss(_signs(f), margin)
+    loss = triplet_loss(signs(f), margin)
     bound = _loss_augmented_inference(*f, margin)[0]
     assert np.all(bound >= loss - 1e-12)
     assert np.any(bound > loss + 0.01)
@@ -123,7 +123,7 @@ def test_codes_minus_signs_are_the_gradient_of_the_bound(margin):
     f, step = projections(30, 5, 0.6), 1e-6
     bound, codes = _loss_augmented_inference(*f, margin)
     assert 0 < (bound > 0).mean() <= 1
-    gradient = codes - _signs(f)
+    gradient = codes - signs(f)
     for position in np.ndindex(3, 5):
         shift = np.zeros((3, 1, 5))
         shift[position[0], 0, position[1]] = step

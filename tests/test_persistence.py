@@ -16,12 +16,14 @@ from sklearn.exceptions import NotFittedError
 
 import skhash
 from skhash import (
+    BREHasher,
     CCAITQHasher,
     DeepRankingHasher,
     HDMLHasher,
     ITQHasher,
     KSHHasher,
     LSHHasher,
+    MLHHasher,
     SDHHasher,
     SpectralHasher,
 )
@@ -38,6 +40,8 @@ SHALLOW = [
     KSHHasher(12, n_anchors=20, random_state=0),
     SDHHasher(12, n_anchors=20, random_state=0),
     HDMLHasher(12, max_epochs=2, random_state=0),
+    MLHHasher(12, max_epochs=2, random_state=0),
+    BREHasher(12, max_iter=2, random_state=0),
 ]
 deep = partial(
     DeepRankingHasher,
