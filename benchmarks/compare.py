@@ -18,8 +18,8 @@ No hyper-parameter is chosen here: they are constants of this file, chosen on pa
 sets (see ``benchmarks/README.md``).
 
 Prints a table of NDCG@100, also with weights of the bits of a query ("asymmetric") and, of deep
-hashers, by relaxed codes of both sides ("relaxed"), of ACG@100, weighted mAP and mAP, and mAP@1000
-as HashNet and others count it, all exact under ties, mean and standard deviation over seeds; writes
+hashers, by relaxed codes of both sides ("relaxed"), of ACG@100, weighted mAP, mAP, and mAP@1000 as
+HashNet and others count it, all exact under ties, mean and standard deviation over seeds. Writes
 the raw results as JSON lines, the table as Markdown and a plot of NDCG@100 against the number of
 bits into ``--output``.
 """
