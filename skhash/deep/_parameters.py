@@ -141,6 +141,11 @@ class LossParamsMixin:
             )
         super().set_params(**params)
         if of_loss:
+            if self.loss == "auto":
+                raise ValueError(
+                    f"loss='auto' has no parameter to set, got {min(of_loss)!r}: fit chooses the "
+                    "loss by its input. Set loss too, to a name such as 'ranking' or an object."
+                )
             loss = get_loss(self.loss)
             if not hasattr(loss, "set_params"):
                 raise ValueError(f"loss={loss!r} has no parameters to set, got {min(of_loss)!r}.")

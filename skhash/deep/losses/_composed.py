@@ -111,7 +111,7 @@ class NestedLoss(HashingLoss):
         lengths = [length for length in self.lengths if length < n_bits] + [n_bits]
         if len(lengths) == 1:
             return self.loss
-        weights = None if self.weights is None else list(self.weights)[: len(lengths)]
+        weights = None if self.weights is None else self.weights[: len(lengths)]
         return NestedLoss(self.loss, lengths=tuple(lengths), weights=weights)
 
     def start(self, n_bits, labels):
