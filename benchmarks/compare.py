@@ -82,7 +82,7 @@ PROTOCOLS = {
 
 
 # Beside them, NDCG@100 of rankings that are not by Hamming distance, where a hasher has such.
-OTHERS = ["asymmetric", "relaxed"]
+OTHERS = ["signs", "asymmetric", "relaxed"]
 
 
 class RandomOrder:
@@ -238,7 +238,7 @@ def run(make, X, Y, n_bits, seed, split_options):
     database = (
         unpack_codes(hasher.database_codes_, n_bits)
         if np.array_equal(split.database, split.train)
-        else hasher.transform(X[split.database])
+        else encoded(hasher, X[split.database])
     )
     scores = {
         name: metric(codes, Y[split.query], database, Y[split.database])
@@ -250,15 +250,23 @@ def run(make, X, Y, n_bits, seed, split_options):
     return {"fit_s": fitted - started, "transform_s": transformed - fitted} | scores
 
 
+def encoded(hasher, database):
+    """Return the codes of the items of a database."""
+    encode = getattr(hasher, "encode_database", hasher.transform)
+    return encode(database)
+
+
 def other_rankings(hasher, problem, queries, database):
-    """Return NDCG@100 of the asymmetric ranking, and of that by relaxed codes of both sides."""
+    """Return NDCG@100 of other rankings: asymmetric, of signs on both sides, of relaxed codes."""
     weights = hasher.bit_weights(queries)
     scores = {"asymmetric": ndcg_score(*problem, k=100, query_weights=weights)}
     if not isinstance(hasher, DeepRankingHasher):
         return scores
-    codes, query_labels, database_codes, labels = problem
+    codes, query_labels, _, labels = problem
+    signs = hasher.transform(database)
     relaxed = weights * (2.0 * codes - 1)
-    items = hasher.bit_weights(database) * (2.0 * database_codes - 1)
+    items = hasher.bit_weights(database) * (2.0 * signs - 1)
+    scores["signs"] = ndcg_score(codes, query_labels, signs, labels, k=100)
     return scores | {"relaxed": relaxed_ndcg(relaxed @ items.T, query_labels, labels, 100)}
 
 

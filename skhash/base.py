@@ -194,9 +194,9 @@ class BaseHasher(
         Returns
         -------
         codes : ndarray of shape (n_samples, n_bits), dtype uint8
-            What ``fit(X, y).transform(X)`` returns, without projecting twice.
+            What ``fit(X, y).transform(X)`` returns.
         """
-        return unpack_codes(self.fit(X, y).database_codes_, self.n_bits)
+        return self.fit(X, y).transform(X)
 
     def set_database(self, X, y=None):
         """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
@@ -236,8 +236,33 @@ class BaseHasher(
 
     def _store_database(self, X, Y):
         """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
-        self.database_codes_ = pack_codes(self._project(X) >= 0)
+        self.database_codes_ = pack_codes(self._encode_items(self._project(X)))
         self.database_labels_ = None if Y is None else pack_codes(Y)
+
+    def encode_database(self, X):
+        """Binary codes of items that are to be found: what `set_database` keeps of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Items.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), dtype uint8
+            Bits, 0 or 1: those of `transform`, unless a hasher encodes queries and items
+            differently, as :class:`skhash.DeepRankingHasher` does.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+        """
+        return self._encode_items(self.project(X)).view(np.uint8)
+
+    def _encode_items(self, projection):
+        """Return the bits of items of these projections, as booleans."""
+        return projection >= 0
 
     def bit_weights(self, X):
         """How sure each bit of a code is: what an asymmetric search weighs it by.
@@ -263,12 +288,6 @@ class BaseHasher(
     def _relax(self, projection):
         """Return what the hasher takes for the code before it is binary."""
         return projection
-
-    def _queries(self, X, asymmetric):
-        """Return packed codes, and the weights of their bits or None, of one pass over `X`."""
-        projection = self.project(X)
-        weights = np.abs(self._relax(projection)) if asymmetric else None
-        return pack_codes(projection >= 0), weights
 
     def kneighbors(self, X, n_neighbors=None, return_distance=True, *, asymmetric=False):
         """Nearest items of the database in Hamming distance.
@@ -306,7 +325,9 @@ class BaseHasher(
             If `n_neighbors` is below 1 or above the size of the database.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        codes, weights = self._queries(X, asymmetric)
+        projection = self.project(X)
+        weights = np.abs(self._relax(projection)) if asymmetric else None
+        codes = pack_codes(projection >= 0)
         distances, indices = nearest(codes, self.database_codes_, k, weights)
         return (distances, indices) if return_distance else indices
 

@@ -302,7 +302,8 @@ def check_database_is_training_set(hasher):
     fitted = _copy(hasher)
     if fitted.fit(X, Y) is not fitted:
         raise AssertionError("fit(X, y): expected the hasher itself.")
-    _check_equal(fitted.database_codes_, pack_codes(fitted.transform(X)), "database_codes_")
+    codes = pack_codes(fitted.encode_database(X))
+    _check_equal(fitted.database_codes_, codes, "database_codes_")
     _check_equal(fitted.database_labels_, pack_codes(Y), "database_labels_")
     _check_equal(fitted.classes_, np.arange(Y.shape[1]), "classes_")
 
@@ -386,7 +387,7 @@ def check_score_is_ndcg(hasher):
     """Check that `score` is the tie-exact NDCG of the first 100 ranks of the database."""
     (X, Y, _), (X_query, Y_query, _) = _data()
     fitted = _fitted(hasher)
-    codes, database = fitted.transform(X_query), fitted.transform(X)
+    codes, database = fitted.transform(X_query), fitted.encode_database(X)
     expected = ndcg_score(codes, Y_query, database, Y, k=100)
     got = fitted.score(X_query, Y_query)
     if not np.isclose(got, expected, rtol=1e-9, atol=0):
@@ -401,7 +402,8 @@ def check_set_database(hasher):
     if fitted.set_database(X, Y) is not fitted:
         raise AssertionError("set_database(X, y): expected the hasher itself.")
     _check_equal(fitted.transform(X), codes, "transform(X) after set_database")
-    _check_equal(fitted.database_codes_, pack_codes(codes), "database_codes_ of set_database")
+    items = pack_codes(fitted.encode_database(X))
+    _check_equal(fitted.database_codes_, items, "database_codes_ of set_database")
     _check_equal(fitted.database_labels_, pack_codes(Y), "database_labels_ of set_database")
     fitted.set_database(X)
     if fitted.database_labels_ is not None:

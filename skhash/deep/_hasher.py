@@ -1,17 +1,14 @@
 """DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
-import copy
 import functools
-from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils.validation import check_is_fitted
 
 from skhash.base import BaseHasher
-from skhash.codes import pack_codes, unpack_codes
 from skhash.deep._checkpoint import open_checkpoint
+from skhash.deep._codes import NetworkCodesMixin
 from skhash.deep._devices import draw_seed, resolve_device, seeded
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, mean_and_scale
 from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin, check_effects
@@ -22,7 +19,6 @@ from skhash.deep._solvers import AdamWSolver, PaperSolver
 from skhash.deep._trainer import Stage, Trainer, new_history
 from skhash.deep._watching import HeldOutScore, Watcher
 from skhash.deep.losses import (
-    NestedLoss,
     SampledRankingLoss,
     check_learnable,
     choose_loss,
@@ -38,7 +34,12 @@ from skhash.deep.sampling import held_out_rows
 
 
 class DeepRankingHasher(
-    CallbackSupportMixin, LossParamsMixin, NetworkFilesMixin, TrainsInPartsMixin, BaseHasher
+    CallbackSupportMixin,
+    LossParamsMixin,
+    NetworkCodesMixin,
+    NetworkFilesMixin,
+    TrainsInPartsMixin,
+    BaseHasher,
 ):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
 
@@ -185,6 +186,13 @@ class DeepRankingHasher(
         "bfloat16" runs the network under automatic mixed precision; "auto" does so for images
         where the device has arithmetic for it. Loss and parameters stay float32.
 
+    database_encoding : {"refined", "signs"}, default="refined"
+        How items of the database are encoded. "signs" is what `transform` gives. "refined" starts
+        there and flips, of each item, the bits by which the inner products of its binary code
+        with queries come nearer to those of its relaxed code: what one bit rounds off, others
+        make good. An item is then found sooner, but as a query it is at a distance of some bits
+        from itself. Take "signs" to look for duplicates, or where codes are made elsewhere.
+
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
 
@@ -219,6 +227,10 @@ class DeepRankingHasher(
 
     database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
         Packed label sets of the database.
+
+    code_moment_ : ndarray of shape (n_bits, n_bits)
+        Second moment of the relaxed codes of the training set, after `partial_fit` of the first
+        database that is set, by which items are encoded; only with "refined" `database_encoding`.
 
     classes_ : ndarray of shape (n_labels,)
         Labels, see :class:`skhash.base.BaseHasher`.
@@ -299,6 +311,7 @@ class DeepRankingHasher(
         checkpoint_dir=None,
         device="auto",
         precision="auto",
+        database_encoding="refined",
         n_neighbors=5,
         verbose=False,
         random_state=None,
@@ -330,6 +343,7 @@ class DeepRankingHasher(
         self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
+        self.database_encoding = database_encoding
         self.n_neighbors = n_neighbors
         self.verbose = verbose
         self.random_state = random_state
@@ -387,46 +401,6 @@ class DeepRankingHasher(
             "weight_decay": 5e-4,
         }
         return cls(n_bits, **(procedure | overrides))
-
-    def shorten(self, n_bits):
-        """Return a hasher of the first bits of the codes, with its database.
-
-        The first bits are a good code of their own where the loss has seen to it, see
-        :class:`skhash.deep.losses.NestedLoss`.
-
-        Parameters
-        ----------
-        n_bits : int
-            Length of the shorter codes.
-
-        Returns
-        -------
-        hasher : DeepRankingHasher
-            Fitted; this one stays as it is.
-
-        Raises
-        ------
-        NotFittedError
-            If the hasher is not fitted.
-
-        ValueError
-            If `n_bits` is no int from 1 to the length of the codes.
-        """
-        check_is_fitted(self)
-        if not isinstance(n_bits, Integral) or not 1 <= n_bits <= self.n_bits:
-            raise ValueError(
-                f"n_bits should be an int from 1 to {self.n_bits}, the length of the codes, got "
-                f"{n_bits!r}."
-            )
-        hasher = copy.deepcopy(self)
-        vars(hasher).pop("_partial", None)
-        if isinstance(self.loss, NestedLoss):
-            hasher.loss = self.loss.shorten(n_bits)
-        hasher.network_.shorten(n_bits)
-        hasher.n_bits = hasher._n_features_out = n_bits
-        codes = unpack_codes(self.database_codes_, self.n_bits)
-        hasher.database_codes_ = pack_codes(codes[:, :n_bits])
-        return hasher
 
     def _validate_X(self, X, *, reset):
         kind = input_kind(X)
@@ -582,9 +556,6 @@ class DeepRankingHasher(
         return Runner(
             self.network_, images=images, precision=self.precision, batch_size=self.batch_size
         )
-
-    def _relax(self, projection):
-        return np.tanh(projection / 2)
 
     def _project(self, X):
         network = self.network_.to(resolve_device(self.device))

@@ -39,6 +39,7 @@ CONSTRAINTS = {
     "checkpoint_dir": [str, os.PathLike, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "database_encoding": [StrOptions({"refined", "signs"})],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
 }

@@ -43,6 +43,8 @@ class TrainsInPartsMixin(PartialFitMixin):
                 state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
             self._train_part(X, Y, state, device)
         self.network_.eval()
+        # Of another network, if of any.
+        vars(self).pop("code_moment_", None)
         self.n_iter_ = len(self.loss_curve_)
         state["n_calls"] += 1
         self._partial = state

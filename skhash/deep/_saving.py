@@ -19,7 +19,8 @@ class NetworkFilesMixin:
 
     @staticmethod
     def _upgraded(params):
-        """Move to the loss what were parameters of the hasher in files of former versions."""
+        """Return the parameters of files of former versions, which did what they did then."""
+        params = {"input_dropout": 0.0, "database_encoding": "signs"} | params
         if "margin" not in params:
             return params
         names = ("margin", "weighting", "balance", "class_weight")

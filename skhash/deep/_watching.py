@@ -69,5 +69,5 @@ class Watcher:
         hasher.network_ = copy.deepcopy(hasher.network_.eval())
         hasher._n_features_out = hasher.n_bits
         hasher._store_database(self.X, self.Y)
-        names = ("network_", "_n_features_out", "database_codes_", "database_labels_")
-        return {name: getattr(hasher, name) for name in names}
+        names = {"network_", "_n_features_out", "database_codes_", "database_labels_"}
+        return {name: getattr(hasher, name) for name in names | {"code_moment_"} & {*vars(hasher)}}
