@@ -262,11 +262,9 @@ def other_rankings(hasher, problem, queries, database):
     scores = {"asymmetric": ndcg_score(*problem, k=100, query_weights=weights)}
     if not isinstance(hasher, DeepRankingHasher):
         return scores
-    codes, query_labels, _, labels = problem
-    signs = hasher.transform(database)
-    relaxed = weights * (2.0 * codes - 1)
-    items = hasher.bit_weights(database) * (2.0 * signs - 1)
-    scores["signs"] = ndcg_score(codes, query_labels, signs, labels, k=100)
+    _, query_labels, _, labels = problem
+    relaxed, items = hasher.relaxed_codes(queries), hasher.relaxed_codes(database)
+    scores["signs"] = ndcg_score(relaxed >= 0, query_labels, items >= 0, labels, k=100)
     return scores | {"relaxed": relaxed_ndcg(relaxed @ items.T, query_labels, labels, 100)}
 
 

@@ -236,7 +236,7 @@ class BaseHasher(
 
     def _store_database(self, X, Y):
         """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
-        self.database_codes_ = pack_codes(self._encode_items(self._project(X)))
+        self.database_codes_ = pack_codes(self._encode_items(X))
         self.database_labels_ = None if Y is None else pack_codes(Y)
 
     def encode_database(self, X):
@@ -258,11 +258,12 @@ class BaseHasher(
         NotFittedError
             If the hasher is not fitted.
         """
-        return self._encode_items(self.project(X)).view(np.uint8)
+        check_is_fitted(self)
+        return self._encode_items(self._validate_X(X, reset=False)).view(np.uint8)
 
-    def _encode_items(self, projection):
-        """Return the bits of items of these projections, as booleans."""
-        return projection >= 0
+    def _encode_items(self, X):
+        """Return the bits of validated items, as booleans."""
+        return self._project(X) >= 0
 
     def bit_weights(self, X):
         """How sure each bit of a code is: what an asymmetric search weighs it by.

@@ -54,7 +54,7 @@ def make_hasher(**params):
         "taps": "both",
         "input_dropout": 0.0,
         "loss": "ranking",
-        "database_encoding": "signs",
+        "encoding": "signs",
         "max_epochs": 2,
         "batch_size": 20,
         "device": "cpu",

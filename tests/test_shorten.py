@@ -1,5 +1,7 @@
 """Shorter codes of a fitted hasher, and what the defaults are chosen by."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -72,12 +74,13 @@ NDCG, SEQUENCE = TieAwareNDCGLoss(), SequentialLoss(RankingLoss(), TieAwareNDCGL
 @pytest.mark.parametrize(
     ("make", "params", "loss", "dropout"),
     [
-        (make_rows, {}, NDCG, 0.5),
+        (make_rows, {}, NDCG, 6 / 1030),
+        (partial(make_rows, n_features=1280), {}, NDCG, 0.5),
         (make_images, {}, SEQUENCE, 0.0),
-        (make_images, {"head_epochs": 1, "network": tiny_backbone}, NDCG, 0.5),
+        (make_images, {"head_epochs": 1, "network": tiny_backbone}, NDCG, 36 / 1060),
         (make_images, {"network": tiny_backbone}, SEQUENCE, 0.0),
     ],
-    ids=["rows", "images", "frozen backbone", "backbone from random weights"],
+    ids=["rows", "long rows", "images", "frozen backbone", "backbone from random weights"],
 )
 def test_defaults_depend_on_what_the_head_reads(make, params, loss, dropout):
     X, Y = make()
@@ -91,8 +94,8 @@ def test_default_with_pretrained_weights(tmp_path):
     torch.save(tiny_backbone().state_dict(), tmp_path / "weights")
     params = {"network": tiny_backbone, "weights": tmp_path / "weights"}
     dropout, curve = chosen(X, Y, **params)
-    assert dropout == 0.5
-    assert curve == chosen(X, Y, loss=NDCG, input_dropout=0.5, **params)[1]
+    assert dropout == 36 / 1060
+    assert curve == chosen(X, Y, loss=NDCG, input_dropout=dropout, **params)[1]
 
 
 def test_dropout_of_features_is_for_training_alone():
@@ -117,3 +120,16 @@ def test_error_on_parameters_of_a_loss_that_is_not_chosen_yet():
     ):
         DeepRankingHasher().set_params(loss__margin=2)
     assert DeepRankingHasher().set_params(loss="ranking", loss__margin=2).loss.margin == 2
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "n_epochs"), [(40, 20, 250), (90, 20, 100), (500, 20, 20), (501, 20, 20)]
+)
+def test_automatic_number_of_epochs_on_rows(n, batch_size, n_epochs):
+    X, Y = make_rows(n)
+    hasher = make_hasher(max_epochs="auto", batch_size=batch_size, hidden_size=2).fit(X, Y)
+    assert hasher.n_iter_ == n_epochs
+
+
+def test_automatic_number_of_epochs_on_images():
+    assert make_hasher(max_epochs="auto").fit(*make_images(40)).n_iter_ == 20

@@ -20,7 +20,7 @@ __all__ = ["Checkpoint", "described", "digest", "open_checkpoint"]
 # Samples whose content tells one training set from another; all of a large one would take long.
 _N_SAMPLES = 256
 # Parameters in which a training may differ from the checkpoint that it goes on from.
-_NOT_OF_TRAINING = {"checkpoint_dir", "database_encoding", "n_neighbors", "verbose"}
+_NOT_OF_TRAINING = {"checkpoint_dir", "encoding", "n_neighbors", "verbose"}
 
 
 class Checkpoint:

@@ -1,4 +1,4 @@
-"""What the projections of a network become: codes of a database, relaxed and shorter codes."""
+"""What the outputs of a network become: codes of queries and of items, shorter codes."""
 
 import copy
 from numbers import Integral
@@ -7,10 +7,14 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes, unpack_codes
-from skhash.deep._refine import refined_codes, second_moment
+from skhash.deep._encoding import code_moments, query_map, refined_codes
+from skhash.deep._watching import joint_is_better
 from skhash.deep.losses import NestedLoss
 
 __all__ = ["NetworkCodesMixin"]
+
+# Samples from which it is learnt how codes are made; more would change little.
+_N_SAMPLES = 20_000
 
 
 class NetworkCodesMixin:
@@ -52,21 +56,62 @@ class NetworkCodesMixin:
             hasher.loss = self.loss.shorten(n_bits)
         hasher.network_.shorten(n_bits)
         hasher.n_bits = hasher._n_features_out = n_bits
-        if hasattr(self, "code_moment_"):
-            hasher.code_moment_ = self.code_moment_[:n_bits, :n_bits].copy()
+        if hasattr(self, "code_moments_"):
+            hasher.code_moments_ = self.code_moments_[:, :n_bits, :n_bits].copy()
+            shorter = [length for length in self._code_lengths if length < n_bits]
+            hasher._code_lengths = [*shorter, n_bits]
         codes = unpack_codes(self.database_codes_, self.n_bits)
         hasher.database_codes_ = pack_codes(codes[:, :n_bits])
         return hasher
 
-    def _relax(self, projection):
-        return np.tanh(projection / 2)
+    def relaxed_codes(self, X):
+        """Relaxed codes: what the loss is taken of, and binary codes are made from.
 
-    def _encode_items(self, projection):
-        if self.database_encoding == "signs":
-            return projection >= 0
-        relaxed = self._relax(projection)
-        # In `fit` this is the training set, whose images stand for the queries to come.
-        if not hasattr(self, "code_moment_"):
-            self.code_moment_ = second_moment(relaxed)
+        Parameters
+        ----------
+        X : array-like
+            Samples, as `transform` takes them.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_bits), dtype float32
+            Numbers between -1 and 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the hasher is not fitted.
+        """
+        check_is_fitted(self)
+        return np.tanh(self._run_network(self._validate_X(X, reset=False)) / 2)
+
+    def _fit_codes(self, X, Y):
+        """Learn how queries and items are encoded, from validated samples like them."""
+        vars(self).pop("code_moments_", None)
+        if self.encoding == "signs":
+            return
+        rows = np.linspace(0, len(X) - 1, min(len(X), _N_SAMPLES)).astype(np.int64)
         nested = self.loss.lengths if isinstance(self.loss, NestedLoss) else [self.n_bits]
-        return refined_codes(relaxed, self.code_moment_, nested)
+        lengths = [int(length) for length in nested]
+        relaxed = np.tanh(self._run_network(X, rows) / 2)
+        moments = code_moments(relaxed, lengths)
+        if self.encoding == "joint" or joint_is_better(relaxed, Y[rows], moments, lengths):
+            self.code_moments_, self._code_lengths = moments, lengths
+
+    def _project(self, X):
+        projection = self._run_network(X)
+        if not hasattr(self, "code_moments_"):
+            return projection
+        weights = query_map(self.code_moments_).astype(projection.dtype)
+        return np.tanh(projection / 2) @ weights.T
+
+    def _relax(self, projection):
+        # What queries are mapped to is relaxed already.
+        return projection if hasattr(self, "code_moments_") else np.tanh(projection / 2)
+
+    def _encode_items(self, X):
+        projection = self._run_network(X)
+        if not hasattr(self, "code_moments_"):
+            return projection >= 0
+        relaxed = np.tanh(projection / 2)
+        return refined_codes(relaxed, self.code_moments_[0], self._code_lengths)

@@ -1,6 +1,7 @@
 """DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from skhash.deep.networks import (
     copy_weights,
 )
 from skhash.deep.sampling import held_out_rows
+
+# What "auto" is for `max_epochs`: so many epochs, and on feature rows at least so many steps.
+_N_EPOCHS, _N_STEPS = 20, 500
 
 
 class DeepRankingHasher(
@@ -86,7 +90,8 @@ class DeepRankingHasher(
     input_dropout : float or "auto", default="auto"
         Probability of dropout of the features that the head reads. It keeps the network from
         learning its training set by heart, whose codes would then be far better than those of
-        new images. "auto" is 0.5 for feature rows and pretrained networks, and 0 where features
+        new images. "auto" is ``min(0.5, d / (d + 1024))`` for feature rows and pretrained
+        networks of `d` features, of which a few alone are not to be lost; and 0 where features
         are yet to be learnt, from random weights.
 
     dropout : float, default=0.0
@@ -121,8 +126,9 @@ class DeepRankingHasher(
         Epochs at the start in which the backbone is frozen and only the head is trained. The
         features of the frozen backbone are computed once, without flips, and held in memory.
 
-    max_epochs : int, default=20
-        Epochs in which all of the network is trained.
+    max_epochs : int or "auto", default="auto"
+        Epochs in which all of the network is trained. "auto" is 20, and on fewer feature rows
+        than make 500 steps in 20 epochs as many as make 500.
 
     batch_size : int, default=128
         Most samples in a batch; the list of a query is as long, less one, unless the loss has a
@@ -186,12 +192,17 @@ class DeepRankingHasher(
         "bfloat16" runs the network under automatic mixed precision; "auto" does so for images
         where the device has arithmetic for it. Loss and parameters stay float32.
 
-    database_encoding : {"refined", "signs"}, default="refined"
-        How items of the database are encoded. "signs" is what `transform` gives. "refined" starts
-        there and flips, of each item, the bits by which the inner products of its binary code
-        with queries come nearer to those of its relaxed code: what one bit rounds off, others
-        make good. An item is then found sooner, but as a query it is at a distance of some bits
-        from itself. Take "signs" to look for duplicates, or where codes are made elsewhere.
+    encoding : {"auto", "joint", "signs"}, default="auto"
+        How codes are made of what the network says. "signs" takes its signs, for queries and
+        items alike. "joint" does so for neither. The code of an item is chosen as a whole: bits
+        are flipped by which its inner products with relaxed codes of queries come nearer to those
+        of its own relaxed code. What one bit rounds off, others make good. The code of a query is
+        the signs of a linear map of its relaxed code, by which its inner products with the codes
+        of items come near to those of relaxed codes. With several labels an image, codes rank far
+        better that way, with one class each they may not: "auto" takes "joint" if training
+        samples rank each other better by it. An item is then, as a query, at a distance of some
+        bits from itself. Take "signs" to look for duplicates, or where codes of items are made by
+        `transform`.
 
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
@@ -228,9 +239,9 @@ class DeepRankingHasher(
     database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
         Packed label sets of the database.
 
-    code_moment_ : ndarray of shape (n_bits, n_bits)
-        Second moment of the relaxed codes of the training set, after `partial_fit` of the first
-        database that is set, by which items are encoded; only with "refined" `database_encoding`.
+    code_moments_ : ndarray of shape (3, n_bits, n_bits)
+        Second moments of relaxed codes, of binary ones, and of both, over (at most 20,000 of) the
+        training samples, from which codes are made; only where the encoding is "joint".
 
     classes_ : ndarray of shape (n_labels,)
         Labels, see :class:`skhash.base.BaseHasher`.
@@ -296,7 +307,7 @@ class DeepRankingHasher(
         flip="auto",
         loss="auto",
         head_epochs=0,
-        max_epochs=20,
+        max_epochs="auto",
         batch_size=128,
         optimizer="adamw",
         learning_rate=1e-3,
@@ -311,7 +322,7 @@ class DeepRankingHasher(
         checkpoint_dir=None,
         device="auto",
         precision="auto",
-        database_encoding="refined",
+        encoding="auto",
         n_neighbors=5,
         verbose=False,
         random_state=None,
@@ -343,7 +354,7 @@ class DeepRankingHasher(
         self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.precision = precision
-        self.database_encoding = database_encoding
+        self.encoding = encoding
         self.n_neighbors = n_neighbors
         self.verbose = verbose
         self.random_state = random_state
@@ -393,6 +404,7 @@ class DeepRankingHasher(
             "taps": "both",
             "image_size": "auto" if overrides.get("network") == "mlp" else 224,
             "loss": SampledRankingLoss(margin="auto", balance=1.0, n_repeats=3000),
+            "encoding": "signs",
             "head_epochs": 0,
             "batch_size": 128,
             "optimizer": "sgd",
@@ -431,7 +443,8 @@ class DeepRankingHasher(
         return choose_loss(self.loss, self._reads_features())
 
     def _before_fit(self):
-        self._init_callback_context(max_subtasks=self.head_epochs + self.max_epochs)
+        n_epochs = None if self.max_epochs == "auto" else self.head_epochs + self.max_epochs
+        self._init_callback_context(max_subtasks=n_epochs)
 
     def _fit_once(self, X, y):
         self._start_from = getattr(self, "network_", None) if self.warm_start else None
@@ -464,6 +477,7 @@ class DeepRankingHasher(
                 Y,
                 rows,
                 seed,
+                self._n_epochs(len(X)),
                 score=score,
                 n_iter_no_change=self.n_iter_no_change,
                 tol=self.tol,
@@ -475,11 +489,20 @@ class DeepRankingHasher(
             if self.head_epochs and not trainer.is_past(0):
                 trainer.run(self._head_stage(X, trainer.runner, standardize=start_from is None))
             if self.max_epochs:
-                trainer.run(self._full_stage(X, offset=self.head_epochs))
+                trainer.run(self._full_stage(X, self._n_epochs(len(X)), offset=self.head_epochs))
         self.network_.eval()
+        self._fit_codes(X, Y)
         self.n_iter_ = len(self.loss_curve_)
 
-    def _trainer(self, loss, Y, rows, seed, **more):
+    def _n_epochs(self, n_samples):
+        """Return `max_epochs`, "auto" replaced by the choice for the input."""
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        if self._chosen_network() != "mlp":
+            return _N_EPOCHS
+        return max(_N_EPOCHS, math.ceil(_N_STEPS / math.ceil(n_samples / self.batch_size)))
+
+    def _trainer(self, loss, Y, rows, seed, n_epochs, **more):
         """Return what trains the network by a started loss."""
         rates = (self.learning_rate, self.backbone_learning_rate, self.weight_decay)
         solver = (
@@ -495,7 +518,7 @@ class DeepRankingHasher(
             rows,
             batch_size=self.batch_size,
             seed=seed,
-            n_epochs=self.head_epochs + self.max_epochs,
+            n_epochs=self.head_epochs + n_epochs,
             history=self.history_,
             report=functools.partial(print, f"[{type(self).__name__}]") if self.verbose else None,
             **more,
@@ -518,8 +541,8 @@ class DeepRankingHasher(
     def _build_network(self, input_shape, weights, normalization):
         """Build the network that the parameters ask for."""
         input_dropout = self.input_dropout
-        if input_dropout == "auto":
-            input_dropout = 0.5 if self._reads_features() else 0.0
+        if input_dropout == "auto" and not self._reads_features():
+            input_dropout = 0.0
         return build_network(
             self._chosen_network(),
             self.n_bits,
@@ -540,12 +563,12 @@ class DeepRankingHasher(
             network.standardize(*mean_and_scale(features))
         return Stage.of_head(network, features, self.head_epochs, compiled=self.compile)
 
-    def _full_stage(self, X, *, offset):
+    def _full_stage(self, X, n_epochs, *, offset):
         """Return the stage of all of the network."""
         return Stage.of_all(
             self.network_,
             X,
-            self.max_epochs,
+            n_epochs,
             offset=offset,
             mirrored=self.flip in ("auto", True) and self._input_kind != "features",
             compiled=self.compile,
@@ -557,9 +580,10 @@ class DeepRankingHasher(
             self.network_, images=images, precision=self.precision, batch_size=self.batch_size
         )
 
-    def _project(self, X):
+    def _run_network(self, X, rows=None):
+        """Return what the network makes of validated samples, or of those of some rows."""
         network = self.network_.to(resolve_device(self.device))
-        projection = self._runner().run(network, X)
+        projection = self._runner().run(network, X, rows)
         # The loss is taken before each step: the last one may be the one that went astray.
         if not np.isfinite(projection).all():
             raise ValueError(

@@ -9,7 +9,7 @@ from torch import nn
 __all__ = ["export"]
 
 
-def export(network, shape, path):
+def export(network, shape, path, weights=None):
     """Write a network, the threshold and the packing of bits as an ONNX model.
 
     Parameters
@@ -22,6 +22,10 @@ def export(network, shape, path):
 
     path : str or path-like
         File to write.
+
+    weights : ndarray of shape (n_bits, n_bits), default=None
+        Linear map of the relaxed code, of whose result the signs are the code. None takes the
+        signs of the network's output.
 
     Raises
     ------
@@ -40,7 +44,10 @@ def export(network, shape, path):
     example = (
         torch.zeros((2, *shape, 3), dtype=torch.uint8) if is_image else torch.zeros(2, *shape)
     )
-    model = _PackedCodes(copy.deepcopy(network).cpu(), is_image).eval()
+    network = copy.deepcopy(network).cpu()
+    if weights is not None:
+        network = nn.Sequential(network, _MappedCode(torch.tensor(weights, dtype=torch.float32)))
+    model = _PackedCodes(network, is_image).eval()
     program = torch.onnx.export(
         model,
         (example,),
@@ -51,6 +58,17 @@ def export(network, shape, path):
         verbose=False,
     )
     program.save(Path(path))
+
+
+class _MappedCode(nn.Module):
+    """From the output of a network to a linear map of its relaxed code."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.register_buffer("weights", weights)
+
+    def forward(self, projection):
+        return torch.tanh(projection / 2) @ self.weights.T
 
 
 class _PackedCodes(nn.Module):

@@ -21,7 +21,7 @@ CONSTRAINTS = {
     # Validated by `get_loss`.
     "loss": "no_validation",
     "head_epochs": [Interval(Integral, 0, None, closed="left")],
-    "max_epochs": [Interval(Integral, 0, None, closed="left")],
+    "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     "batch_size": [Interval(Integral, 2, None, closed="left")],
     "optimizer": [StrOptions({"adamw", "sgd"})],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -39,7 +39,7 @@ CONSTRAINTS = {
     "checkpoint_dir": [str, os.PathLike, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-    "database_encoding": [StrOptions({"refined", "signs"})],
+    "encoding": [StrOptions({"auto", "joint", "signs"})],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
 }

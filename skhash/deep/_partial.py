@@ -43,16 +43,16 @@ class TrainsInPartsMixin(PartialFitMixin):
                 state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
             self._train_part(X, Y, state, device)
         self.network_.eval()
-        # Of another network, if of any.
-        vars(self).pop("code_moment_", None)
+        self._fit_codes(X, Y)
         self.n_iter_ = len(self.loss_curve_)
         state["n_calls"] += 1
         self._partial = state
 
     def _train_part(self, X, Y, state, device):
         """Train one epoch; loss and solver go on from the state of the last call."""
-        trainer = self._trainer(state["loss"].to(device), Y, np.arange(len(X)), state["seed"])
-        stage = self._full_stage(X, offset=0)
+        loss, rows, n_epochs = state["loss"].to(device), np.arange(len(X)), self._n_epochs(len(X))
+        trainer = self._trainer(loss, Y, rows, state["seed"], n_epochs)
+        stage = self._full_stage(X, n_epochs, offset=0)
         solver = trainer.start_solver(stage)
         # What one solver keeps of its steps means nothing to another.
         if state.get("optimizer") == self.optimizer:

@@ -4,6 +4,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skhash.deep._devices import on_cpu, seeded
+from skhash.deep._encoding import query_map
 from skhash.deep._onnx import export
 from skhash.deep.losses import SAVED_LOSSES, RankingLoss
 
@@ -20,7 +21,7 @@ class NetworkFilesMixin:
     @staticmethod
     def _upgraded(params):
         """Return the parameters of files of former versions, which did what they did then."""
-        params = {"input_dropout": 0.0, "database_encoding": "signs"} | params
+        params = {"input_dropout": 0.0, "encoding": "signs"} | params
         if "margin" not in params:
             return params
         names = ("margin", "weighting", "balance", "class_weight")
@@ -67,8 +68,10 @@ class NetworkFilesMixin:
         (n_samples, height, width, 3), uint8, of the size `image_size_` to packed codes of shape
         (n_samples, ceil(n_bits / 8)), uint8: those of ``pack_codes(hasher.transform(X))``. It
         computes in float32. Bits whose projection is within rounding of 0 may differ, more of them
-        where `transform` computes in bfloat16. Images of another size are to be resized as
-        `transform` does it (``torchvision.transforms.v2.functional.resize``, antialiased).
+        where `transform` computes in bfloat16. Items are not encoded by it, unless `encoding` is
+        "signs": their codes are those of `encode_database`. Images of another size are to be
+        resized as `transform` does it (``torchvision.transforms.v2.functional.resize``,
+        antialiased).
 
         Parameters
         ----------
@@ -85,7 +88,8 @@ class NetworkFilesMixin:
         """
         check_is_fitted(self)
         shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
-        export(self.network_, shape, path)
+        weights = query_map(self.code_moments_) if hasattr(self, "code_moments_") else None
+        export(self.network_, shape, path, weights)
 
     def __getstate__(self):
         """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""

@@ -230,8 +230,9 @@ def build_network(
     taps : {"both", "fca", "fcb"}, default="both"
         Which fully connected layers the hash layer reads.
 
-    input_dropout : float, default=0.0
-        Dropout of the features that the head reads.
+    input_dropout : float or "auto", default=0.0
+        Dropout of the features that the head reads; "auto" is ``min(0.5, d / (d + 1024))`` for
+        `d` features.
 
     normalization : "auto" or tuple (mean, std), default="auto"
         Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
@@ -264,6 +265,8 @@ def build_network(
     mean, std = _check_normalization(normalization, input_shape)
     n_features = _count_features(parts.backbone, input_shape, network)
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
+    if input_dropout == "auto":
+        input_dropout = min(0.5, n_features / (n_features + 1024))
     head = TwoTapHead(
         n_features,
         n_bits,

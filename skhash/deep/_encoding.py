@@ -1,35 +1,66 @@
-"""Codes of a database, each chosen as a whole: what a bit rounds off, others make good."""
+"""Codes of items, each chosen as a whole, and the map of queries onto them."""
 
 import numpy as np
 from sklearn.utils import gen_batches
 
-__all__ = ["refined_codes", "second_moment"]
+__all__ = ["code_moments", "query_map", "refined_codes"]
 
 # Codes that are refined at once.
 _BLOCK_CODES = 4096
 # Weight of the error along the item's own direction, in mean eigenvalues of the second moment.
 _OWN_WEIGHT = 5.0
+# Ridge of the map of queries, in mean squares of a bit.
+_RIDGE = 0.75
 # Passes over the bits, of which a few are enough for nothing to change.
 _MAX_PASSES = 10
 
 
-def second_moment(relaxed):
-    """Return the mean outer product of relaxed codes.
+def code_moments(relaxed, lengths):
+    """Return second moments of relaxed codes and of the binary codes that items are given.
 
     Parameters
     ----------
     relaxed : ndarray of shape (n_samples, n_bits), floating
-        Relaxed codes, between -1 and 1.
+        Relaxed codes of samples, which stand for queries and items to come.
+
+    lengths : sequence of int
+        As :func:`refined_codes` takes them.
 
     Returns
     -------
-    moment : ndarray of shape (n_bits, n_bits), dtype float64
+    moments : ndarray of shape (3, n_bits, n_bits), dtype float64
+        Means of the outer products ``h h^T``, ``b b^T`` and ``b h^T`` of relaxed codes `h` and
+        binary ones `b` of -1 and 1.
     """
-    total = np.zeros((relaxed.shape[1],) * 2)
-    for rows in gen_batches(len(relaxed), _BLOCK_CODES):
-        part = relaxed[rows].astype(np.float64)
-        total += part.T @ part
-    return total / len(relaxed)
+    relaxed = relaxed.astype(np.float64)
+    relaxed_moment = relaxed.T @ relaxed / len(relaxed)
+    signs = 2.0 * refined_codes(relaxed, relaxed_moment, lengths) - 1
+    products = signs.T @ signs / len(relaxed), signs.T @ relaxed / len(relaxed)
+    return np.stack([relaxed_moment, *products])
+
+
+def query_map(moments):
+    r"""Return the linear map of relaxed codes of queries whose signs are their codes.
+
+    The map :math:`W` makes the inner product :math:`W q \cdot b` of a query and the binary code
+    of an item what that of the relaxed codes, :math:`q \cdot h`, is: it is the ridge regression
+
+    .. math::
+
+        W = (E[b b^\top] + \rho I)^{-1} E[b h^\top].
+
+    Parameters
+    ----------
+    moments : ndarray of shape (3, n_bits, n_bits)
+        What :func:`code_moments` returns.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_bits, n_bits), dtype float64
+        The map.
+    """
+    _, binary, cross = moments
+    return np.linalg.solve(binary + _RIDGE * np.eye(len(binary)), cross)
 
 
 def refined_codes(relaxed, moment, lengths):
@@ -71,7 +102,7 @@ def refined_codes(relaxed, moment, lengths):
     Examples
     --------
     >>> import numpy as np
-    >>> from skhash.deep._refine import refined_codes
+    >>> from skhash.deep._encoding import refined_codes
     >>> moment = np.array([[1.0, 0.9], [0.9, 1.0]])
     >>> relaxed = np.array([[0.4, 0.1], [0.9, 0.8]])  # two bits that say nearly the same
     >>> refined_codes(relaxed, moment, (2,)).astype(int)
