@@ -226,7 +226,7 @@ def file_digests(data):
     variants = {
         "rows": (data.rows, data.row_queries, RankingLoss(), 13, {"max_epochs": 5}),
         "memory": (data.rows, data.row_queries, RankingLoss(list_size=90), 13, {"max_epochs": 5}),
-        "sgd": (data.rows, data.row_queries, RELAXED, 9, {"optimizer": "sgd"}),
+        "sgd": (data.rows, data.row_queries, RELAXED, 9, {"optimizer": "sgd", "max_epochs": 20}),
         "head": (data.images, data.queries, RankingLoss(), 6, {"head_epochs": 3, "max_epochs": 2}),
         "all": (data.images, data.queries, RankingLoss(), 18, {"head_epochs": 3, "max_epochs": 3}),
         "stopping": (
