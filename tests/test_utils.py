@@ -3,6 +3,7 @@
 import doctest
 import re
 import sys
+import tomllib
 import types
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +19,9 @@ from skhash.metrics import ndcg_score
 from skhash.neighbors import HammingNeighbors
 from skhash.utils import check_hasher, show_versions
 
-DESIGN = Path(__file__).parents[1] / "docs" / "design.rst"
+ROOT = Path(__file__).parents[1]
+# The extras with which the tests are run.
+TESTED = ["faiss", "onnx", "timm", "tests"]
 
 
 class ThreeValued(LSHHasher):
@@ -344,7 +347,9 @@ def test_what_is_no_hasher_is_refused():
 
 
 def test_hasher_of_the_documentation(monkeypatch):
-    examples = doctest.DocTestParser().get_examples(DESIGN.read_text(encoding="utf-8"))
+    examples = doctest.DocTestParser().get_examples(
+        (ROOT / "docs" / "design.rst").read_text(encoding="utf-8")
+    )
     source = next(e.source for e in examples if e.source.startswith("class PCAHasher"))
     # In a module of its own, so that pickle finds the class.
     module = types.ModuleType("pca_hasher")
@@ -374,3 +379,16 @@ def test_show_versions_without_torch(monkeypatch, capsys):
     show_versions()
     assert "GPUs" not in capsys.readouterr().out
     assert "torch" not in sys.modules
+
+
+def test_oldest_versions_are_the_lower_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    required = project["dependencies"] + [r for name in TESTED for r in extras[name]]
+    bounds = dict(r.split(">=") for r in required if ">=" in r)
+    # The linter does not run with the oldest versions.
+    del bounds["ruff"]
+    text = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8")
+    oldest = dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.M))
+    for name, bound in bounds.items():
+        assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", oldest[name]), name
