@@ -52,7 +52,7 @@ def check_hasher(hasher):
     ----------
     hasher : estimator
         A hasher, such as one derived from :class:`skhash.base.BaseHasher`. Its parameters should
-        suit small data: few bits, few epochs. The object itself is left as it is.
+        suit small data: few bits, neighbours and epochs. The object itself is left as it is.
 
     Raises
     ------
