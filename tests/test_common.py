@@ -1,3 +1,4 @@
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
@@ -14,7 +15,7 @@ from skhash import (
     SpectralHasher,
 )
 from skhash.neighbors import HammingNeighbors
-from skhash.utils import parametrize_hasher_checks
+from skhash.utils import check_hasher
 
 
 class ThresholdedNeighbors(HammingNeighbors):
@@ -38,11 +39,11 @@ HASHERS = [
 ]
 
 
-@parametrize_hasher_checks(HASHERS)
-def test_hasher(hasher, check):
-    check(hasher)
-
-
-@parametrize_with_checks([ThresholdedNeighbors(n_neighbors=2)])
-def test_neighbors(estimator, check):
+@parametrize_with_checks([*HASHERS, ThresholdedNeighbors(n_neighbors=2)])
+def test_estimator(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("hasher", HASHERS, ids=lambda hasher: type(hasher).__name__)
+def test_hasher(hasher):
+    check_hasher(hasher)
