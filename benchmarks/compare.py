@@ -56,7 +56,7 @@ from skhash import (
 )
 from skhash.codes import unpack_codes
 from skhash.datasets import fetch_mirflickr25k, make_digit_scenes, retrieval_split
-from skhash.deep.losses import RankingLoss, TieAwareNDCGLoss
+from skhash.deep.losses import NestedLoss, RankingLoss, TieAwareNDCGLoss
 from skhash.metrics import (
     acg_score,
     average_precision_score,
@@ -99,6 +99,22 @@ class RandomOrder:
     def transform(self, X):
         """Return equal codes."""
         return np.zeros((len(X), self.n_bits), np.uint8)
+
+
+class Nested:
+    """Make a hasher of 48 bits of which the first 16 and 32 are codes too, and shorten it."""
+
+    def __init__(self, n_bits, random_state):
+        self.n_bits, self.random_state = n_bits, random_state
+
+    def fit(self, X, Y):
+        """Train 48 bits, and keep the first ones."""
+        loss = NestedLoss(TieAwareNDCGLoss(), lengths=(16, 32, 48))
+        whole = DeepRankingHasher(48, loss=loss, random_state=self.random_state).fit(X, Y)
+        self.hasher = whole.shorten(self.n_bits)
+        self.database_codes_ = self.hasher.database_codes_
+        self.transform, self.encode_database = self.hasher.transform, self.hasher.encode_database
+        return self
 
 
 # A method is what makes the hasher, and which view of the data it is given.
@@ -177,6 +193,7 @@ def photographs(images, target, feature_file):
     )
     methods = SHALLOW | {
         "Deep, features": (DeepRankingHasher, "features"),
+        "Deep, nested": (Nested, "features"),
         "Deep, memorising": (memorising, "features"),
         "Deep, fine-tuned": (finetuned, "images"),
     }
