@@ -8,13 +8,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes, unpack_codes
 from skhash.deep._encoding import code_moments, query_map, refined_codes
-from skhash.deep._watching import joint_is_better
 from skhash.deep.losses import NestedLoss
 
 __all__ = ["NetworkCodesMixin"]
 
 # Samples from which it is learnt how codes are made; more would change little.
 _N_SAMPLES = 20_000
+# Share of training samples with several labels above which "auto" is "joint".
+_SEVERAL_LABELS = 0.1
 
 
 class NetworkCodesMixin:
@@ -88,15 +89,14 @@ class NetworkCodesMixin:
     def _fit_codes(self, X, Y):
         """Learn how queries and items are encoded, from validated samples like them."""
         vars(self).pop("code_moments_", None)
-        if self.encoding == "signs":
+        several = (Y.sum(axis=1, dtype=np.int64) > 1).mean() > _SEVERAL_LABELS
+        if self.encoding == "signs" or (self.encoding == "auto" and not several):
             return
         rows = np.linspace(0, len(X) - 1, min(len(X), _N_SAMPLES)).astype(np.int64)
         nested = self.loss.lengths if isinstance(self.loss, NestedLoss) else [self.n_bits]
-        lengths = [int(length) for length in nested]
+        self._code_lengths = [int(length) for length in nested]
         relaxed = np.tanh(self._run_network(X, rows) / 2)
-        moments = code_moments(relaxed, lengths)
-        if self.encoding == "joint" or joint_is_better(relaxed, Y[rows], moments, lengths):
-            self.code_moments_, self._code_lengths = moments, lengths
+        self.code_moments_ = code_moments(relaxed, self._code_lengths)
 
     def _project(self, X):
         projection = self._run_network(X)

@@ -198,11 +198,11 @@ class DeepRankingHasher(
         are flipped by which its inner products with relaxed codes of queries come nearer to those
         of its own relaxed code. What one bit rounds off, others make good. The code of a query is
         the signs of a linear map of its relaxed code, by which its inner products with the codes
-        of items come near to those of relaxed codes. With several labels an image, codes rank far
-        better that way, with one class each they may not: "auto" takes "joint" if training
-        samples rank each other better by it. An item is then, as a query, at a distance of some
-        bits from itself. Take "signs" to look for duplicates, or where codes of items are made by
-        `transform`.
+        of items come near to those of relaxed codes. Where images have several labels, codes rank
+        far better that way, where each has one class they do not: "auto" is "joint" if more than
+        a tenth of the training samples have several labels. An item is then, as a query, at a
+        distance of some bits from itself. Take "signs" to look for duplicates, or where codes of
+        items are made by `transform`.
 
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.

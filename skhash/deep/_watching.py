@@ -5,14 +5,10 @@ import copy
 import numpy as np
 
 from skhash.codes import pack_codes
-from skhash.deep._encoding import query_map, refined_codes
 from skhash.metrics._problem import RetrievalProblem
 from skhash.metrics._ranking import score_queries
 
-__all__ = ["HeldOutScore", "Watcher", "joint_is_better"]
-
-# Training samples that are queries where encodings are compared.
-_N_QUERIES = 1000
+__all__ = ["HeldOutScore", "Watcher"]
 
 
 class HeldOutScore:
@@ -48,40 +44,6 @@ class HeldOutScore:
 
     def __str__(self):
         return "NDCG@100 of held-out samples:"
-
-
-def joint_is_better(relaxed, Y, moments, lengths):
-    """Return whether training samples rank each other better by joint codes than by signs.
-
-    Parameters
-    ----------
-    relaxed : ndarray of shape (n_samples, n_bits), floating
-        Relaxed codes of training samples.
-
-    Y : ndarray of shape (n_samples, n_labels), dtype uint8
-        Their label indicators.
-
-    moments : ndarray of shape (3, n_bits, n_bits)
-        As :func:`skhash.deep._encoding.code_moments` returns them.
-
-    lengths : sequence of int
-        As :func:`skhash.deep._encoding.refined_codes` takes them.
-
-    Returns
-    -------
-    better : bool
-        By ``NDCG@100`` of at most 1,000 samples as queries over all.
-    """
-    rows = np.linspace(0, len(Y) - 1, min(len(Y), _N_QUERIES)).astype(np.int64)
-    labels = pack_codes(Y)
-
-    def score(queries, items):
-        packed = pack_codes(queries), labels[rows], pack_codes(items), labels
-        problem = RetrievalProblem.from_packed(*packed, n_bits=items.shape[1])
-        return score_queries(problem, "ndcg", k=100).mean()
-
-    joint = relaxed[rows] @ query_map(moments).T, refined_codes(relaxed, moments[0], lengths)
-    return score(joint[0] >= 0, joint[1]) > score(relaxed[rows] >= 0, relaxed >= 0)
 
 
 class Watcher:
