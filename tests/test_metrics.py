@@ -690,7 +690,7 @@ def test_signatures_name_the_parameters(metric):
     assert {name: parameters[name].default for name in names[4:]} == defaults
     of_method = inspect.signature(method).parameters
     assert list(of_method) == ["self", "k", *names[5:-2]]
-    assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 6)
+    assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 7)
     for each, name in [(function, f"{metric}_score"), (method, f"HammingHistogram.{metric}")]:
         assert each.__qualname__ == name
         assert each.__name__ == name.split(".")[-1]
