@@ -298,6 +298,8 @@ def test_empty_queries_in_the_mean(metric):
 # Invariances beyond those of the functions, for all metrics and orders of ties.
 
 
+# Other tests run these lines too, and coverage would double its time.
+@pytest.mark.no_cover
 @all_cases
 @all_ties
 @pytest.mark.parametrize("change", INVARIANCES, ids=lambda change: change.__name__)

@@ -90,6 +90,8 @@ def value_and_gradients(started, projection, labels, progress=0.3):
     return loss.detach(), *torch.autograd.grad(loss, tensors, allow_unused=True)
 
 
+# Other tests run these lines too, and coverage would double its time.
+@pytest.mark.no_cover
 @all_losses
 def test_gradient_of_loss_equals_finite_differences(name):
     projection, labels = make_batch(1, n=7, n_bits=5)
@@ -134,6 +136,8 @@ LABELS = {
 }
 
 
+# Other tests run these lines too, and coverage would double its time.
+@pytest.mark.no_cover
 @all_losses
 @pytest.mark.parametrize("n_bits", [1, 5, 16])
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)

@@ -336,6 +336,8 @@ INVARIANCES = [
 ]
 
 
+# Other tests run these lines too, and coverage would double its time.
+@pytest.mark.no_cover
 @all_metrics
 @all_k
 @pytest.mark.parametrize("change", INVARIANCES, ids=lambda change: change.__name__)
