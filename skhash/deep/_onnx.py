@@ -41,6 +41,7 @@ def export(network, shape, path):
         torch.zeros((2, *shape, 3), dtype=torch.uint8) if is_image else torch.zeros(2, *shape)
     )
     model = _PackedCodes(copy.deepcopy(network).cpu(), is_image).eval()
+    _replace_max_pooling(model)
     program = torch.onnx.export(
         model,
         (example,),
@@ -68,3 +69,18 @@ class _PackedCodes(nn.Module):
         # The first bit of a byte is its highest, as in numpy.packbits.
         weights = 2 ** torch.arange(7, -1, -1, dtype=torch.int32)
         return (bits.unflatten(1, (-1, 8)) * weights).sum(dim=2).to(torch.uint8)
+
+
+def _replace_max_pooling(model):
+    """Replace adaptive max pooling, which torch before 2.14 does not export, by the maximum."""
+    for part in model.modules():
+        for name, child in part.named_children():
+            if isinstance(child, nn.AdaptiveMaxPool2d) and child.output_size == 1:
+                setattr(part, name, _GlobalMax())
+
+
+class _GlobalMax(nn.Module):
+    """The maximum of each channel of a feature map."""
+
+    def forward(self, features):
+        return features.amax(dim=(2, 3), keepdim=True)
