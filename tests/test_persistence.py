@@ -32,7 +32,6 @@ from skhash.codes import pack_codes
 from skhash.datasets import make_digit_scenes
 from skhash.deep.losses import HashNetLoss, HyP2Loss, RankingLoss, TieAwareNDCGLoss
 
-TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 SHALLOW = [
     LSHHasher(12, random_state=0),
     SpectralHasher(12),
@@ -441,7 +440,6 @@ def test_onnx_of_rows(n_bits, rows, tmp_path):
     assert [p.requires_grad for p in hasher.network_.parameters()] == training
 
 
-@pytest.mark.skipif(TORCH < (2, 14), reason="this torch does not export adaptive max pooling")
 def test_onnx_of_images(images, tmp_path):
     X, Y = images
     hasher = deep(precision="float32", normalization=([90, 100, 110], 50)).fit(X, Y)

@@ -48,6 +48,7 @@ def export(network, shape, path, weights=None):
     if weights is not None:
         network = nn.Sequential(network, _MappedCode(torch.tensor(weights, dtype=torch.float32)))
     model = _PackedCodes(network, is_image).eval()
+    _replace_max_pooling(model)
     program = torch.onnx.export(
         model,
         (example,),
@@ -86,3 +87,18 @@ class _PackedCodes(nn.Module):
         # The first bit of a byte is its highest, as in numpy.packbits.
         weights = 2 ** torch.arange(7, -1, -1, dtype=torch.int32)
         return (bits.unflatten(1, (-1, 8)) * weights).sum(dim=2).to(torch.uint8)
+
+
+def _replace_max_pooling(model):
+    """Replace adaptive max pooling, which torch before 2.14 does not export, by the maximum."""
+    for part in model.modules():
+        for name, child in part.named_children():
+            if isinstance(child, nn.AdaptiveMaxPool2d) and child.output_size == 1:
+                setattr(part, name, _GlobalMax())
+
+
+class _GlobalMax(nn.Module):
+    """The maximum of each channel of a feature map."""
+
+    def forward(self, features):
+        return features.amax(dim=(2, 3), keepdim=True)
