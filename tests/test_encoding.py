@@ -153,6 +153,23 @@ def test_scores_are_those_of_both_codes():
     assert make_retrieval_scorer("ndcg", k=100)(hasher, X[70:], Y[70:]) == expected
 
 
+@pytest.mark.parametrize("asymmetric", [False, True])
+@pytest.mark.parametrize("k", [5, None])
+def test_leave_one_out_takes_both_codes(asymmetric, k):
+    X, Y = make_rows(40)
+    hasher = make_joint().fit(X, Y)
+    codes, items = hasher.transform(X), hasher.encode_database(X)
+    weights = hasher.bit_weights(X)
+    values = []
+    for row in range(40):
+        others = np.arange(40) != row
+        weight = {"query_weights": weights[[row]]} if asymmetric else {}
+        query = codes[[row]], Y[[row]], items[others], Y[others]
+        values.append(ndcg_score(*query, k=k, **weight))
+    scorer = make_retrieval_scorer("ndcg", k=k, protocol="leave_one_out", asymmetric=asymmetric)
+    assert scorer(hasher, X, Y) == pytest.approx(np.mean(values))
+
+
 def test_signs_are_alike_for_queries_and_items():
     X, Y = make_rows()
     hasher = make_joint().set_params(encoding="signs").fit(X, Y)

@@ -62,10 +62,14 @@ def hamming_histogram(problem, *, n_jobs=None, working_memory=None):
         delayed(_count)(H[rows], [side[rows] for side in queries], database, n_items)
         for rows in slices(len(H), max(1, -(-len(H) // n_threads)))
     )
-    if problem.leaves_one_out:
-        # A sample is at distance 0 of itself and shares all of its labels.
-        n_own = np.bitwise_count(problem.query_labels).sum(axis=1, dtype=np.intp)
-        H[np.arange(len(H)), 0, n_own] -= 1
+    if problem.own_codes is not None:
+        # A sample shares all labels with itself.
+        different = np.bitwise_xor(problem.query_codes, problem.own_codes)
+        own, n_own = (
+            np.bitwise_count(packed).sum(axis=1, dtype=np.intp)
+            for packed in (different, problem.query_labels)
+        )
+        H[np.arange(len(H)), own, n_own] -= 1
     return H
 
 
@@ -94,7 +98,8 @@ def weighted_counts(problem, k=None):
         for labels in (problem.query_labels, problem.database_labels)
     )
     relevance = (queries @ items.T).astype(np.int64)
-    n_ranks = distances.shape[1] if k is None else k + problem.leaves_one_out
+    leaves_one_out = problem.own_codes is not None
+    n_ranks = distances.shape[1] if k is None else k + leaves_one_out
     if n_ranks < distances.shape[1]:
         last = np.partition(distances, n_ranks - 1, axis=1)[:, [n_ranks - 1]]
         distances = np.minimum(distances, last + 1)
@@ -107,8 +112,13 @@ def weighted_counts(problem, k=None):
     rows = np.arange(len(level))[:, None]
     cells = np.ravel_multi_index((rows, level, np.take_along_axis(relevance, order, 1)), shape)
     counts = np.bincount(cells.ravel(), minlength=np.prod(shape)).reshape(shape)
-    if problem.leaves_one_out:
-        counts[rows[:, 0], 0, queries.sum(axis=1).astype(np.int64)] -= 1
+    if leaves_one_out:
+        different = unpack_codes(problem.query_codes ^ problem.own_codes, whole.shape[1])
+        # Items beyond the ranks that are looked at are at the last level.
+        own = np.minimum((whole * different).sum(axis=1).astype(np.int64), ranked[:, -1])
+        place = (ranked < own[:, None]).sum(axis=1)
+        own_level = level[rows[:, 0], place]
+        counts[rows[:, 0], own_level, queries.sum(axis=1).astype(np.int64)] -= 1
     return counts
 
 

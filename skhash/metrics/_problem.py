@@ -37,8 +37,9 @@ class RetrievalProblem:
     n_bits : int
         Number of bits of a code.
 
-    leaves_one_out : bool, default=False
-        Whether the queries are items of the database too, and do not rank themselves.
+    own_codes : ndarray of shape (n_queries, ceil(n_bits / 8)), dtype uint8, default=None
+        Packed codes that the queries have as items of the database, if they are such; they do not
+        rank themselves then. None: they are no items.
 
     query_weights : ndarray of shape (n_queries, n_bits), default=None
         Weights of the bits of each query: items are ranked by the sum of the weights of the bits
@@ -60,7 +61,7 @@ class RetrievalProblem:
     database_codes: np.ndarray
     database_labels: np.ndarray
     n_bits: int
-    leaves_one_out: bool = False
+    own_codes: np.ndarray | None = None
     query_weights: np.ndarray | None = None
 
     @classmethod
@@ -154,7 +155,7 @@ class RetrievalProblem:
         return cls(**packed, n_bits=n_bits)
 
     @classmethod
-    def leave_one_out(cls, codes, labels):
+    def leave_one_out(cls, codes, labels, item_codes=None):
         """Validate and pack a set of which each sample ranks the others.
 
         Parameters
@@ -165,6 +166,9 @@ class RetrievalProblem:
         labels : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of \
                 shape (n_samples,)
             Label sets: an indicator matrix of 0 and 1, or class labels.
+
+        item_codes : ndarray of shape (n_samples, n_bits), default=None
+            Codes that the samples have as items, if not those that they have as queries.
 
         Returns
         -------
@@ -184,8 +188,9 @@ class RetrievalProblem:
                 "a single sample has no other to rank."
             )
         (labels,) = _encode_alike({"labels": labels})
-        side = pack_codes(codes), pack_codes(labels)
-        return cls(*side, *side, codes.shape[1], leaves_one_out=True)
+        queries, labels = pack_codes(codes), pack_codes(labels)
+        items = queries if item_codes is None else pack_codes(item_codes)
+        return cls(queries, labels, items, labels, codes.shape[1], own_codes=items)
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, asker, leave_one_out=False, asymmetric=False):
@@ -232,12 +237,13 @@ class RetrievalProblem:
         database = None if leave_one_out else hasher.labeled_database()
         if y is None:
             raise ValueError(f"{asker} needs the label sets of the queries: pass y beside X.")
-        weights = hasher.bit_weights(_input_of_hasher(estimator, X)) if asymmetric else None
+        given, codes = _input_of_hasher(estimator, X), estimator.transform(X)
+        weights = hasher.bit_weights(given) if asymmetric else None
         if leave_one_out:
-            problem = cls.leave_one_out(estimator.transform(X), y)
+            encode = getattr(hasher, "encode_database", hasher.transform)
+            problem = cls.leave_one_out(codes, y, encode(given))
         else:
-            Y, codes = hasher.encode_labels(y), estimator.transform(X)
-            sides = pack_codes(codes), pack_codes(Y), *database
+            sides = pack_codes(codes), pack_codes(hasher.encode_labels(y)), *database
             problem = cls.from_packed(*sides, n_bits=codes.shape[1])
         return replace(problem, query_weights=weights)
 
@@ -265,12 +271,10 @@ class RetrievalProblem:
         problem : RetrievalProblem
             These queries, and the same database.
         """
-        weights = self.query_weights
+        names = ("query_codes", "query_labels", "own_codes", "query_weights")
+        of_all = {name: getattr(self, name) for name in names}
         return replace(
-            self,
-            query_codes=self.query_codes[rows],
-            query_labels=self.query_labels[rows],
-            query_weights=None if weights is None else weights[rows],
+            self, **{name: array[rows] for name, array in of_all.items() if array is not None}
         )
 
 
