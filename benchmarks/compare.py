@@ -345,6 +345,9 @@ def summarise(records):
 
 def _mean_spread(values):
     """Return mean and sample standard deviation (NaN for a single value)."""
+    # A hasher that is no deep one lacks some rankings.
+    if any(math.isnan(value) for value in values):
+        return math.nan, math.nan
     return mean(values), stdev(values) if len(values) > 1 else math.nan
 
 
