@@ -34,6 +34,8 @@ from skhash.deep.losses import RankingLoss, ranking_loss, start_loss
 
 # Settings of both sides.
 LEARNING_RATE, WEIGHT_DECAY, MARGIN, BALANCE = 1e-3, 5e-4, 3.75, 0.1
+# The head of the paper, and codes that are signs of its output.
+HEAD = {"taps": "both", "input_dropout": 0.0, "encoding": "signs"}
 
 
 def cases(names):
@@ -41,15 +43,15 @@ def cases(names):
     rng = np.random.default_rng(0)
     if "mlp" in names:
         X = rng.standard_normal((8000, 1280), dtype=np.float32)
-        yield "mlp, 1280 features", DeepRankingHasher(48), X, _labels(rng, 8000)
+        yield "mlp, 1280 features", DeepRankingHasher(48, **HEAD), X, _labels(rng, 8000)
     if "convnet" in names:
         X = rng.integers(0, 256, (1500, 32, 32, 3), dtype=np.uint8)
-        yield "convnet, 32 px", DeepRankingHasher(48), X, _labels(rng, 1500)
+        yield "convnet, 32 px", DeepRankingHasher(48, **HEAD), X, _labels(rng, 1500)
     if "efficientnet" in names:
         from _efficientnet import PIXELS, efficientnet_lite0
 
         X = rng.integers(0, 256, (512, 128, 128, 3), dtype=np.uint8)
-        hasher = DeepRankingHasher(48, network=efficientnet_lite0, normalization=PIXELS)
+        hasher = DeepRankingHasher(48, network=efficientnet_lite0, normalization=PIXELS, **HEAD)
         yield "efficientnet-lite0, 128 px", hasher, X, _labels(rng, 512)
 
 
