@@ -2,7 +2,9 @@
 
 import sys
 from functools import partial
+from urllib.error import URLError
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -204,9 +206,11 @@ def test_factory():
         return made[-1]
 
     network = build_network(factory, 6, input_shape=(3, 9, 9), hidden_size=5)
-    assert network.backbone is made[0]
     assert network.training
     assert len(made) == 1
+    # A copy, so that no training changes a module that a factory returns twice.
+    assert network.backbone is not made[0]
+    same_state(network.backbone, made[0])
     images = torch.randint(256, (2, 3, 9, 9))
     # Further axes than two are flattened: 4 channels of 4 x 4.
     assert network.features(images).shape == (2, 64)
@@ -238,6 +242,15 @@ def test_counting_features_leaves_batch_statistics_alone():
     factory = lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())  # noqa: E731
     network = build_network(factory, 6, input_shape=(3, 4, 4), hidden_size=5)
     same_state(network.backbone[0], nn.BatchNorm2d(3))
+
+
+def test_normalization_is_copied():
+    mean = np.full(3, 10, dtype=np.float32)
+    network = build_network(
+        nn.Flatten, 6, input_shape=(3, 2, 2), hidden_size=5, normalization=(mean, mean)
+    )
+    mean[:] = 0
+    assert network.mean.flatten().tolist() == network.std.flatten().tolist() == [10, 10, 10]
 
 
 @pytest.mark.parametrize("normalization", [(10, 20), ((1, 2, 3), 4.0), ([1, 2, 3], (4, 5, 6))])
@@ -376,6 +389,24 @@ def test_timm_pretrained_is_asked_for_by_name_only(weights, monkeypatch):
     monkeypatch.setattr(timm, "create_model", record)
     build_network("timm:test_resnet", 8, input_shape=(3, 64, 64), weights=weights)
     assert asked == [weights == "pretrained"]
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "owner", "fetch"),
+    [
+        ("alexnet", "IMAGENET1K_V1", AlexNet_Weights, "get_state_dict"),
+        ("timm:test_resnet", "pretrained", timm, "create_model"),
+    ],
+)
+def test_error_without_a_network(network, weights, owner, fetch, monkeypatch):
+    def fail(*_, **__):
+        raise URLError("Name or service not known")
+
+    # A machine that reaches no server.
+    monkeypatch.setattr(owner, fetch, fail)
+    message = f"weights='{weights}'.* could not be fetched: .*not known.* weights=FILE, the file"
+    with pytest.raises(OSError, match=message):
+        build_network(network, 8, input_shape=(3, 64, 64), weights=weights)
 
 
 def test_error_without_timm(monkeypatch):

@@ -1,6 +1,8 @@
 """From images or feature rows to a projection: backbones and the two-tap hash head."""
 
+import copy
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -176,7 +178,7 @@ class HashNetwork(nn.Module):
 
 def _per_channel(values):
     """Return a number or three as a tensor that broadcasts against inputs."""
-    values = torch.as_tensor(values, dtype=torch.float32)
+    values = torch.as_tensor(values, dtype=torch.float32).clone()
     return values[:, None, None] if values.ndim else values
 
 
@@ -208,7 +210,7 @@ def build_network(
     Parameters
     ----------
     network : {"alexnet", "convnet", "mlp"}, str of the form "timm:NAME", or callable
-        Which backbone; a callable is called without arguments and returns one.
+        Which backbone; a callable is called without arguments and returns one, which is copied.
 
     n_bits : int
         Length of the codes.
@@ -251,6 +253,9 @@ def build_network(
 
     FileNotFoundError
         If the file of weights is missing.
+
+    OSError
+        If pretrained weights cannot be fetched.
 
     ImportError
         If timm is asked for and not installed.
@@ -322,11 +327,11 @@ def _alexnet(weights):
     model = alexnet()
     if weights is not None:
         names = {str(w): w for w in AlexNet_Weights} | dict(AlexNet_Weights.__members__)
-        state = (
-            names[weights].get_state_dict(progress=False)
-            if weights in names
-            else _read_state(weights, f"or one of {sorted(AlexNet_Weights.__members__)}")
-        )
+        if weights in names:
+            with _fetching(weights):
+                state = names[weights].get_state_dict(progress=False)
+        else:
+            state = _read_state(weights, f"or one of {sorted(AlexNet_Weights.__members__)}")
         _load(model, state, weights)
     return _Parts(
         nn.Sequential(model.features, model.avgpool),
@@ -374,7 +379,8 @@ def _from_timm(name, weights):
         ) from error
     if not timm.is_model(name):
         raise ValueError(f"network='timm:{name}' names no model of timm; see timm.list_models().")
-    model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=0)
+    with _fetching(weights, f" of timm's {name!r}"):
+        model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=0)
     if weights not in (None, "pretrained"):
         state = _read_state(weights, "or 'pretrained'")
         classifier = model.pretrained_cfg.get("classifier") or ()
@@ -390,7 +396,8 @@ def _from_timm(name, weights):
 
 def _from_factory(factory, weights):
     """Call the user's factory."""
-    backbone = factory()
+    # A copy: a factory that returns one module twice is not to see it trained.
+    backbone = copy.deepcopy(factory())
     if not isinstance(backbone, nn.Module):
         raise TypeError(
             "network, called without arguments, should return a torch.nn.Module, "
@@ -476,6 +483,18 @@ def copy_weights(network, start_from):
         raise ValueError(
             "warm_start=True goes on from the network of the last fit, which differs from what "
             f"the parameters and X ask for now; warm_start=False starts afresh. {error}"
+        ) from error
+
+
+@contextmanager
+def _fetching(weights, of=""):
+    """Raise naming what was to be fetched, and what would do, if it cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"weights={weights!r}{of} could not be fetched: {error} Without a network, set "
+            "weights=FILE, the file of a state dict."
         ) from error
 
 

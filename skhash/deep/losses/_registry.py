@@ -159,6 +159,9 @@ def start_loss(loss, n_bits, labels, device):
     ------
     TypeError
         If what `start` returns is no module.
+
+    ValueError
+        If it is the module of an earlier training, and has tensors.
     """
     started = get_loss(loss).start(n_bits, torch.tensor(labels, dtype=torch.float32))
     if not isinstance(started, torch.nn.Module):
@@ -166,4 +169,12 @@ def start_loss(loss, n_bits, labels, device):
             f"The method start of loss={loss!r} should return a torch.nn.Module, got "
             f"{type(started).__name__}."
         )
+    # What has no tensors, such as a loss that starts as itself, may serve any number of trainings.
+    if started.state_dict():
+        if getattr(started, "_has_started", False):
+            raise ValueError(
+                f"The method start of loss={loss!r} should return a new module for each training, "
+                "got one with tensors that an earlier training has changed."
+            )
+        started._has_started = True
     return started.to(device).train()
