@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from skhash import DeepRankingHasher
-from skhash.deep._devices import seeded
+from skhash.deep._devices import OwnDraws
 from skhash.deep._inputs import FeatureRows, ImageArray
 from skhash.deep._runner import Runner
 from skhash.deep._solvers import AdamWSolver
@@ -69,20 +69,23 @@ def trainer_epoch(hasher, X, Y):
     """Train one epoch as `fit` does."""
     images, device = X.ndim == 4, hasher.network_.device
     source = ImageArray(X, X.shape[1:3]) if images else FeatureRows(X)
-    with seeded(0, device):
-        trainer = Trainer(
-            runner_of(hasher, images=images),
-            start_loss(RankingLoss(margin=MARGIN, balance=BALANCE), hasher.n_bits, Y, device),
-            AdamWSolver(LEARNING_RATE, "auto", WEIGHT_DECAY, head_is_trained=False),
-            Y,
-            np.arange(len(X)),
-            batch_size=hasher.batch_size,
-            seed=0,
-            n_epochs=1,
-            history=new_history(scored=False),
-        )
-        stage = Stage.of_all(hasher.network_, source, 1, offset=0, mirrored=images, compiled=False)
-        trainer.run_epoch(stage, trainer.start_solver(stage), 0)
+    draws = OwnDraws(0, device)
+    with draws.active():
+        loss = start_loss(RankingLoss(margin=MARGIN, balance=BALANCE), hasher.n_bits, Y, device)
+    trainer = Trainer(
+        runner_of(hasher, images=images),
+        loss,
+        AdamWSolver(LEARNING_RATE, "auto", WEIGHT_DECAY, head_is_trained=False),
+        Y,
+        np.arange(len(X)),
+        batch_size=hasher.batch_size,
+        seed=0,
+        n_epochs=1,
+        draws=draws,
+        history=new_history(scored=False),
+    )
+    stage = Stage.of_all(hasher.network_, source, 1, offset=0, mirrored=images, compiled=False)
+    trainer.run_epoch(stage, trainer.start_solver(stage), 0)
 
 
 def bare_epoch(hasher, inputs, Y):

@@ -1,13 +1,18 @@
 """Where torch computes, what it draws from there, and how to come back."""
 
 import copy
+import threading
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-__all__ = ["draw_seed", "has_bfloat16", "on_cpu", "resolve_device", "seeded"]
+__all__ = ["OwnDraws", "draw_seed", "has_bfloat16", "on_cpu", "resolve_device", "seeded"]
+
+# Held while torch's generators, which all threads share, have a state that is not theirs.
+# Reentrant: a network that is built may read a hasher from a file.
+_LOCK = threading.RLock()
 
 
 def resolve_device(name):
@@ -75,20 +80,72 @@ def _cuda_index(device):
     return torch.cuda.current_device() if device.index is None else device.index
 
 
+class OwnDraws:
+    """The random numbers of one training, whatever other threads draw.
+
+    Dropout and initialisation draw from torch's global generators and take no other. So these
+    have the states of this training while it draws, and their own again in between. Threads that
+    train at the same time take turns.
+
+    Parameters
+    ----------
+    seed : int or list of int
+        Decides the numbers.
+
+    device : torch.device
+        Where numbers are drawn, beside the CPU.
+
+    Attributes
+    ----------
+    generators : list of torch.Generator
+        Torch's global generators of the CPU and the device.
+
+    states : list of tensor
+        Their states in this training, which decide what is drawn next.
+    """
+
+    def __init__(self, seed, device):
+        self.generators = [torch.default_generator]
+        if device.type == "cuda":
+            torch.cuda.init()
+            self.generators.append(torch.cuda.default_generators[_cuda_index(device)])
+        elif device.type == "mps":
+            self.generators.append(torch.mps._get_default_mps_generator())
+        with _borrowed(self.generators):
+            for generator in self.generators:
+                generator.manual_seed(_whole_seed(seed))
+            self.states = self._current()
+
+    @contextmanager
+    def active(self):
+        """Let torch draw the numbers of this training; not to be nested in itself."""
+        with _borrowed(self.generators):
+            for generator, state in zip(self.generators, self.states, strict=True):
+                generator.set_state(state)
+            try:
+                yield
+            finally:
+                self.states = self._current()
+
+    def _current(self):
+        return [generator.get_state() for generator in self.generators]
+
+
+@contextmanager
+def _borrowed(generators):
+    """Keep other trainings from the generators, and give them their old state back in the end."""
+    with _LOCK:
+        states = [generator.get_state() for generator in generators]
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+
 @contextmanager
 def seeded(seed, device):
     """Seed torch's generators, yield them, and give them their old state back in the end."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[_cuda_index(device)])
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(_whole_seed(seed))
-        yield generators
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    draws = OwnDraws(seed, device)
+    with draws.active():
+        yield draws.generators

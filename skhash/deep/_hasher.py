@@ -1,40 +1,25 @@
 """DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
-import functools
-import math
-
 import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin
 
 from skhash.base import BaseHasher
-from skhash.deep._checkpoint import open_checkpoint
 from skhash.deep._codes import NetworkCodesMixin
-from skhash.deep._devices import draw_seed, resolve_device, seeded
+from skhash.deep._devices import resolve_device
+from skhash.deep._fitting import TrainsMixin
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, mean_and_scale
-from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin, check_effects
+from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin
 from skhash.deep._partial import TrainsInPartsMixin, check_minimum
 from skhash.deep._runner import Runner
 from skhash.deep._saving import NetworkFilesMixin
-from skhash.deep._solvers import AdamWSolver, PaperSolver
-from skhash.deep._trainer import Stage, Trainer, new_history
-from skhash.deep._watching import HeldOutScore, Watcher
-from skhash.deep.losses import (
-    SampledRankingLoss,
-    check_learnable,
-    choose_loss,
-    start_loss,
-)
+from skhash.deep.losses import SampledRankingLoss, choose_loss
 from skhash.deep.networks import (
     build_network,
     choose_image_size,
     choose_network,
     copy_weights,
 )
-from skhash.deep.sampling import held_out_rows
-
-# What "auto" is for `max_epochs`: so many epochs, and on feature rows at least so many steps.
-_N_EPOCHS, _N_STEPS = 20, 500
 
 
 class DeepRankingHasher(
@@ -43,6 +28,7 @@ class DeepRankingHasher(
     NetworkCodesMixin,
     NetworkFilesMixin,
     TrainsInPartsMixin,
+    TrainsMixin,
     BaseHasher,
 ):
     r"""Deep semantic ranking based hashing (DSRH), and the losses of other papers.
@@ -74,9 +60,10 @@ class DeepRankingHasher(
         "alexnet" is torchvision's, with the hash head on its fully connected layers; "convnet" a
         small network for images of 8 to 64 pixels; "mlp" the head alone, for feature rows. With
         timm installed, "timm:NAME" takes any of its models as the backbone. A callable takes no
-        argument and returns a new :class:`torch.nn.Module` that maps a batch of images (or rows)
-        to features. "auto" is "mlp" for feature rows, "convnet" for images of at most 64 pixels,
-        and "alexnet" else.
+        argument and returns a :class:`torch.nn.Module` that maps a batch of images (or rows) to
+        features. The module is copied: where it is the same one in each call, each `fit` starts
+        from it as it is. "auto" is "mlp" for feature rows, "convnet" for images of at most 64
+        pixels, and "alexnet" else.
 
     weights : str, path-like or None, default=None
         Pretrained weights of the network: the file of a state dict (read without running code),
@@ -124,7 +111,8 @@ class DeepRankingHasher(
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
-        features of the frozen backbone are computed once, without flips, and held in memory.
+        features of the frozen backbone are computed once, without flips, and held in memory. It
+        is for pretrained backbones: a backbone that is known to have random weights is warned of.
 
     max_epochs : int or "auto", default="auto"
         Epochs in which all of the network is trained. "auto" is 20, and on fewer feature rows
@@ -157,10 +145,11 @@ class DeepRankingHasher(
         Whether to hold out a part of the training samples, and after each epoch score a fifth of
         it as queries over the rest of it, by `NDCG@100`: neither is learnt from. Each of the two
         stages of training ends when the score no longer improves, and goes back to the weights
-        of its best epoch. The database is the whole training set in the end.
+        of its best epoch. The database is the whole training set in the end. Where `fit` is given
+        `X_val` and `y_val`, these are held out, and all training samples are learnt from.
 
     validation_fraction : float, default=0.1
-        Fraction of the training samples that is held out.
+        Fraction of the training samples that is held out. It is not for use with `X_val`.
 
     n_iter_no_change : int, default=5
         Epochs without an improvement after which to stop.
@@ -172,6 +161,13 @@ class DeepRankingHasher(
         Whether `fit` goes on from the network of the last call, if there was one, with a new
         schedule, solver and loss.
 
+    on_interrupt : {"raise", "keep"}, default="raise"
+        What a KeyboardInterrupt (Ctrl-C) does while `fit` trains. "raise" passes it on, and the
+        hasher is left as it was. "keep" ends the training after its last whole epoch, with a
+        warning, and `fit` returns the hasher of then; before the first whole epoch, and while the
+        database is encoded in the end, it is passed on. Either way a checkpoint stays, from which
+        `fit` called again goes on.
+
     compile : bool, default=False
         Whether to train through :func:`torch.compile`, which takes a while at the start, rounds
         differently and drops out other units. `transform` does not.
@@ -179,11 +175,22 @@ class DeepRankingHasher(
     checkpoint_dir : str, path-like or None, default=None
         Directory in which `fit` keeps a checkpoint, the state of the training after each epoch.
         Killed at any moment and started again, with the same parameters and data, it gives the
-        codes of an undisturbed training, on the same machine bit for bit. A checkpoint of another
-        training, or a damaged one, is an error; trainings are told apart by parameters (functions
-        by their names), versions, label sets and 256 of the samples. It stays after the end, so
-        that `fit` called again has no epoch left to train; a directory is for one training. Needs
-        an int as `random_state`.
+        codes of an undisturbed training, on the same machine bit for bit. It stays after the end,
+        so that `fit` called again has no epoch left to train; a directory is for one training.
+        Needs an int as `random_state`.
+
+        With a larger `max_epochs` training goes on from the last epoch there. From there on,
+        rates, and losses that change on the way, are what they would be at that epoch of a
+        training of the larger `max_epochs`. The first epochs keep what they learnt at the rates
+        of the smaller one, so the codes are the same each time that the same steps are taken,
+        and not those of a training that had the larger `max_epochs` from the start. What has
+        stopped early, or by a callback, has ended.
+
+        A checkpoint of another training, or a damaged one, is an error. Trainings are told apart
+        by parameters, versions, label sets and 256 of the samples: functions by their names;
+        lambdas and inner functions also by their code and by the values from around them; the
+        file of `weights` by its content; objects by `get_params` or `repr`, and one that shows
+        its parameters by neither is an error. Callbacks do not tell trainings apart.
 
     device : str, default="auto"
         "auto" is CUDA, else MPS, else the CPU; or a device name of torch such as "cuda:1".
@@ -207,13 +214,20 @@ class DeepRankingHasher(
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
 
-    verbose : bool, default=False
-        Whether to print the loss of each epoch.
+    verbose : bool or int, default=False
+        Whether to tell the progress: after each epoch its loss, rate and time, and the time that
+        is left in the stage; within epochs and encodings that take long the same every ten
+        seconds; above 1, after each batch. Lines go to the logger "skhash" at level INFO (without
+        `verbose` at level DEBUG), and to the standard output where logging is not set up to take
+        them.
 
     random_state : int, RandomState instance or None, default=None
-        Decides initial weights, batches, flips, dropout, and what the loss draws at random. The
-        global generators of torch are left as they were. On one machine the same seed gives the
-        same codes (on a GPU up to the determinism of its kernels).
+        Decides initial weights, batches, flips, dropout, and what the loss draws at random. On
+        one machine the same seed gives the same codes (on a GPU up to the determinism of its
+        kernels). Dropout can only draw from the global generators of torch. They are lent to the
+        training for each step, and left as they were; trainings in threads take turns at steps,
+        and draw the same as alone. Another thread that draws from the global generators without
+        `skhash` during a step gets other numbers, and may change those of the step.
 
     Attributes
     ----------
@@ -257,10 +271,10 @@ class DeepRankingHasher(
 
     `partial_fit` trains all of the network for one epoch on one more part, at constant rates. The
     first call makes the network; after `fit`, calls go on from what was learnt. The parameters
-    `head_epochs`, `warm_start`, `early_stopping`, `checkpoint_dir` and callbacks are for `fit`
-    alone. So is `max_epochs`, except that losses which change on the way take it for the number
-    of calls after which they no longer do. The loss is that of the first call, and what it
-    counts, such as frequencies of labels, it counts in the first part. Rates and solver may be
+    `head_epochs`, `warm_start`, `early_stopping`, `on_interrupt`, `checkpoint_dir` and callbacks
+    are for `fit` alone. So is `max_epochs`, except that losses which change on the way take it for
+    the number of calls after which they no longer do. The loss is that of the first call, and what
+    it counts, such as frequencies of labels, it counts in the first part. Rates and solver may be
     set between calls.
 
     A parameter that would have no effect, such as `tol` without `early_stopping`, is an error in
@@ -318,6 +332,7 @@ class DeepRankingHasher(
         n_iter_no_change=5,
         tol=1e-4,
         warm_start=False,
+        on_interrupt="raise",
         compile=False,  # noqa: A002
         checkpoint_dir=None,
         device="auto",
@@ -350,6 +365,7 @@ class DeepRankingHasher(
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
+        self.on_interrupt = on_interrupt
         self.compile = compile
         self.checkpoint_dir = checkpoint_dir
         self.device = device
@@ -442,88 +458,6 @@ class DeepRankingHasher(
         """Return `loss`, "auto" replaced by the choice for what the network starts from."""
         return choose_loss(self.loss, self._reads_features())
 
-    def _before_fit(self):
-        n_epochs = None if self.max_epochs == "auto" else self.head_epochs + self.max_epochs
-        self._init_callback_context(max_subtasks=n_epochs)
-
-    def _fit_once(self, X, y):
-        self._start_from = getattr(self, "network_", None) if self.warm_start else None
-        # What was learnt in parts ends here.
-        vars(self).pop("_partial", None)
-        super()._fit_once(X, y)
-        self._callback_fit_ctx.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=dict
-        )
-
-    def _fit(self, X, Y):
-        check_effects(self, self._chosen_network())
-        device, seed = resolve_device(self.device), draw_seed(self.random_state)
-        rows, score = np.arange(len(X)), None
-        if self.early_stopping:
-            rows, *held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
-            score = HeldOutScore(Y, *held_out, self.n_bits)
-        loss = self._chosen_loss()
-        check_learnable(loss, Y[rows])
-        start_from = vars(self).pop("_start_from")
-        checkpoint = open_checkpoint(self.get_params(deep=False), X, Y, device)
-        resumed = None if checkpoint is None else checkpoint.load()
-        self.history_ = new_history(scored=self.early_stopping)
-        self.loss_curve_ = self.history_["loss"]
-        watcher = Watcher(self, X, Y)
-        with seeded(seed, device) as generators:
-            self._build(X, device, start_from)
-            trainer = self._trainer(
-                start_loss(loss, self.n_bits, Y[rows], device),
-                Y,
-                rows,
-                seed,
-                self._n_epochs(len(X)),
-                score=score,
-                n_iter_no_change=self.n_iter_no_change,
-                tol=self.tol,
-                checkpoint=checkpoint,
-                resumed=resumed,
-                generators=generators,
-                watcher=watcher,
-            )
-            if self.head_epochs and not trainer.is_past(0):
-                trainer.run(self._head_stage(X, trainer.runner, standardize=start_from is None))
-            if self.max_epochs:
-                trainer.run(self._full_stage(X, self._n_epochs(len(X)), offset=self.head_epochs))
-        self.network_.eval()
-        self._fit_codes(X, Y)
-        self.n_iter_ = len(self.loss_curve_)
-
-    def _n_epochs(self, n_samples):
-        """Return `max_epochs`, "auto" replaced by the choice for the input."""
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        if self._chosen_network() != "mlp":
-            return _N_EPOCHS
-        return max(_N_EPOCHS, math.ceil(_N_STEPS / math.ceil(n_samples / self.batch_size)))
-
-    def _trainer(self, loss, Y, rows, seed, n_epochs, **more):
-        """Return what trains the network by a started loss."""
-        rates = (self.learning_rate, self.backbone_learning_rate, self.weight_decay)
-        solver = (
-            PaperSolver(*rates)
-            if self.optimizer == "sgd"
-            else AdamWSolver(*rates, head_is_trained=self.head_epochs > 0)
-        )
-        return Trainer(
-            self._runner(),
-            loss,
-            solver,
-            Y,
-            rows,
-            batch_size=self.batch_size,
-            seed=seed,
-            n_epochs=self.head_epochs + n_epochs,
-            history=self.history_,
-            report=functools.partial(print, f"[{type(self).__name__}]") if self.verbose else None,
-            **more,
-        )
-
     def _build(self, X, device, start_from=None):
         """Make the network, or a copy of the one that training is to start from."""
         chosen = self._chosen_network()
@@ -555,35 +489,20 @@ class DeepRankingHasher(
             normalization=normalization,
         )
 
-    def _head_stage(self, X, runner, *, standardize):
-        """Return the stage of the head alone."""
-        network = self.network_.eval()
-        features = FeatureRows(runner.run(network.features, X))
-        if standardize:
-            network.standardize(*mean_and_scale(features))
-        return Stage.of_head(network, features, self.head_epochs, compiled=self.compile)
-
-    def _full_stage(self, X, n_epochs, *, offset):
-        """Return the stage of all of the network."""
-        return Stage.of_all(
-            self.network_,
-            X,
-            n_epochs,
-            offset=offset,
-            mirrored=self.flip in ("auto", True) and self._input_kind != "features",
-            compiled=self.compile,
-        )
-
     def _runner(self):
         images = self._input_kind != "features"
         return Runner(
-            self.network_, images=images, precision=self.precision, batch_size=self.batch_size
+            self.network_,
+            images=images,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            reporter=self._reporter(),
         )
 
     def _run_network(self, X, rows=None):
         """Return what the network makes of validated samples, or of those of some rows."""
         network = self.network_.to(resolve_device(self.device))
-        projection = self._runner().run(network, X, rows)
+        projection = self._runner().run(network, X, rows, what="encoding")
         # The loss is taken before each step: the last one may be the one that went astray.
         if not np.isfinite(projection).all():
             raise ValueError(

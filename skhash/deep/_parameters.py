@@ -1,12 +1,19 @@
 """What the parameters of the deep hasher may be, and where one would have no effect."""
 
 import os
+import warnings
 from numbers import Integral, Real
 
 from skhash._sklearn import Interval, StrOptions
 from skhash.deep.losses import RankingLoss, get_loss
 
-__all__ = ["CONSTRAINTS", "LossParamsMixin", "check_effects"]
+__all__ = [
+    "CONSTRAINTS",
+    "LossParamsMixin",
+    "check_effects",
+    "check_held_out",
+    "warn_of_random_features",
+]
 
 CONSTRAINTS = {
     "network": [str, callable],
@@ -36,6 +43,7 @@ CONSTRAINTS = {
     "tol": [Interval(Real, 0, None, closed="left")],
     "warm_start": ["boolean"],
     "compile": ["boolean"],
+    "on_interrupt": [StrOptions({"raise", "keep"})],
     "checkpoint_dir": [str, os.PathLike, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -107,6 +115,67 @@ def check_effects(hasher, network):
                     f"{name}={value!r} has no effect {where}. Leave it at its default, "
                     f"{defaults[name]!r}; it is for {instead}."
                 )
+
+
+def check_held_out(hasher, X_val, y_val):
+    """Raise if a held-out set is given in half, or to no effect.
+
+    Parameters
+    ----------
+    hasher : DeepRankingHasher
+        The hasher.
+
+    X_val, y_val : array-like or None
+        What `fit` was given.
+
+    Raises
+    ------
+    ValueError
+        If only one of them is given, or a parameter and they exclude each other.
+    """
+    for given, missing, value in (("X_val", "y_val", y_val), ("y_val", "X_val", X_val)):
+        if value is None:
+            raise ValueError(f"{given} is provided, but {missing} was not provided. Pass both.")
+    if not hasher.early_stopping:
+        raise ValueError(
+            "X_val and y_val have no effect with early_stopping=False. Set early_stopping=True, "
+            "or leave them out."
+        )
+    default = type(hasher)().validation_fraction
+    if hasher.validation_fraction != default:
+        raise ValueError(
+            f"validation_fraction={hasher.validation_fraction!r} has no effect with X_val and "
+            f"y_val, which are held out instead. Leave it at its default, {default!r}, or leave "
+            "them out."
+        )
+
+
+def warn_of_random_features(hasher, network):
+    """Warn if the head is trained on features that a backbone has from random weights.
+
+    Parameters
+    ----------
+    hasher : DeepRankingHasher
+        The hasher.
+
+    network : str or callable
+        Its network, "auto" replaced by the choice for the input. What a callable returns may be
+        pretrained.
+    """
+    has_backbone = isinstance(network, str) and network != "mlp"
+    if not has_backbone or hasher.weights is not None or not hasher.head_epochs:
+        return
+    pretrained = ""
+    if network == "alexnet":
+        pretrained = "'IMAGENET1K_V1' or "
+    elif network.startswith("timm:"):
+        pretrained = "'pretrained' or "
+    warnings.warn(
+        f"head_epochs={hasher.head_epochs} trains the head on the features of a backbone of "
+        f"random weights, as network={network!r} with weights=None has. Set weights, to "
+        f"{pretrained}the file of a state dict, or head_epochs=0.",
+        stacklevel=2,
+    )
 
 
 class LossParamsMixin:

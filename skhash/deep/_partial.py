@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from skhash.base import PartialFitMixin
-from skhash.deep._devices import draw_seed, resolve_device, seeded
+from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
 from skhash.deep._parameters import check_effects
 from skhash.deep._trainer import new_history
 from skhash.deep.losses import start_loss
@@ -32,7 +32,8 @@ class TrainsInPartsMixin(PartialFitMixin):
         state = copy.deepcopy(getattr(self, "_partial", None))
         state = state or {"seed": draw_seed(self.random_state), "n_calls": 0, "loss": None}
         device = resolve_device(self.device)
-        with seeded([state["seed"], state["n_calls"]], device):
+        draws = OwnDraws([state["seed"], state["n_calls"]], device)
+        with draws.active():
             if first:
                 self.history_ = new_history(scored=False)
                 self._build(X, device)
@@ -41,18 +42,18 @@ class TrainsInPartsMixin(PartialFitMixin):
             self.network_.to(device)
             if state["loss"] is None:
                 state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
-            self._train_part(X, Y, state, device)
+        self._train_part(X, Y, state, device, draws)
         self.network_.eval()
         self._fit_codes(X, Y)
         self.n_iter_ = len(self.loss_curve_)
         state["n_calls"] += 1
         self._partial = state
 
-    def _train_part(self, X, Y, state, device):
+    def _train_part(self, X, Y, state, device, draws):
         """Train one epoch; loss and solver go on from the state of the last call."""
         loss, rows, n_epochs = state["loss"].to(device), np.arange(len(X)), self._n_epochs(len(X))
-        trainer = self._trainer(loss, Y, rows, state["seed"], n_epochs)
-        stage = self._full_stage(X, n_epochs, offset=0)
+        trainer = self._trainer(loss, Y, rows, state["seed"], n_epochs, draws=draws)
+        stage = self._full_stage(X, None, offset=0)
         solver = trainer.start_solver(stage)
         # What one solver keeps of its steps means nothing to another.
         if state.get("optimizer") == self.optimizer:

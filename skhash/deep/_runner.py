@@ -5,6 +5,7 @@ from sklearn.utils import gen_batches
 
 from skhash.deep._devices import has_bfloat16
 from skhash.deep._inputs import prefetched
+from skhash.deep._progress import Reporter
 
 __all__ = ["Runner"]
 
@@ -29,12 +30,16 @@ class Runner:
 
     batch_size : int
         Number of images that go through the network at once.
+
+    reporter : Reporter, default=None
+        Is told how far a run is; None tells the log at the level of debugging.
     """
 
-    def __init__(self, network, *, images, precision, batch_size):
+    def __init__(self, network, *, images, precision, batch_size, reporter=None):
         self.network = network
         self.images = images
         self.batch_size = batch_size
+        self.reporter = reporter or Reporter("Runner", verbose=False)
         if precision == "auto":
             self.bfloat16 = images and has_bfloat16(network.device)
         else:
@@ -55,7 +60,7 @@ class Runner:
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
     @torch.inference_mode()
-    def run(self, forward, source, rows=None):
+    def run(self, forward, source, rows=None, *, what="samples"):
         """Apply the network, or a part of it, to a source.
 
         Parameters
@@ -69,17 +74,23 @@ class Runner:
         rows : ndarray of shape (n_rows,), integer, default=None
             Which of the inputs; None takes all.
 
+        what : str, default="samples"
+            What they are, in words.
+
         Returns
         -------
         outputs : ndarray of shape (n_rows, n_outputs), dtype float32
         """
         size = self.batch_size if self.images else _FEATURE_ROWS
-        batches = gen_batches(len(source if rows is None else rows), size)
+        n_samples = len(source if rows is None else rows)
+        batches = gen_batches(n_samples, size)
         if rows is not None:
             batches = [rows[batch] for batch in batches]
+        work, outputs = self.reporter.work(n_samples), []
         with self.autocast():
-            outputs = [
-                forward(self.to_device(inputs)).float().cpu()
-                for inputs in prefetched(source, batches)
-            ]
+            for inputs in prefetched(source, batches):
+                outputs.append(forward(self.to_device(inputs)).float().cpu())
+                if work.step(len(inputs)):
+                    done = f"{what}: {work.n_done} of {n_samples}"
+                    self.reporter.say(f"{done}{work.left()}")
         return torch.cat(outputs).numpy()

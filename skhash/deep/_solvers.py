@@ -116,7 +116,7 @@ class StartedSolver:
     """
 
     def __init__(self, optimizer, factor):
-        self.optimizer = optimizer
+        self.optimizer, self.factor = optimizer, factor
         self.schedule = factor and torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
     @property
@@ -145,10 +145,15 @@ class StartedSolver:
         return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
     def load_state_dict(self, state):
-        """Go on from what :meth:`state_dict` returned."""
+        """Go on from what :meth:`state_dict` returned, at the rates of the own schedule."""
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
+        if self.schedule is None:
+            return
+        self.schedule.load_state_dict(state["schedule"])
+        # The stored rates are those of the stored schedule, which may have been a shorter one.
+        factor = self.factor(self.schedule.last_epoch)
+        for group, peak in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = peak * factor
 
 
 class _PaperSGD(torch.optim.SGD):

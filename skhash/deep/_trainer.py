@@ -4,12 +4,14 @@ import copy
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, flip_some, prefetched
+from skhash.deep._progress import Reporter, spoken
 from skhash.deep.sampling import epoch_batches
 
 __all__ = ["BestWeights", "Stage", "Trainer", "new_history"]
@@ -27,8 +29,8 @@ class Stage:
     source : FeatureRows, ImageArray or ImageFiles
         Its inputs, of all samples.
 
-    n_epochs : int
-        Number of epochs.
+    n_epochs : int or None
+        Number of epochs; None if the samples come in parts, each for one more epoch.
 
     set_mode : callable
         Puts the network into the mode in which this part is trained.
@@ -44,19 +46,27 @@ class Stage:
 
     compiled : callable or None
         What `forward` is compiled to, which steps run instead; None runs `forward` itself.
+
+    held_out : FeatureRows, ImageArray, ImageFiles or None
+        The inputs of the samples that are scored, if they are others than those of `source`.
+
+    name : str
+        What is trained, in a word.
     """
 
     forward: Callable
     source: FeatureRows | ImageArray | ImageFiles
-    n_epochs: int
+    n_epochs: int | None
     set_mode: Callable
     trains_backbone: bool
     offset: int = 0
     augment: Callable | None = None
     compiled: Callable | None = None
+    held_out: FeatureRows | ImageArray | ImageFiles | None = None
+    name: str = "network"
 
     @classmethod
-    def of_head(cls, network, features, n_epochs, *, compiled):
+    def of_head(cls, network, features, n_epochs, *, compiled, held_out=None):
         """Return the stage of the head of a network alone, on the features of its backbone."""
         return cls(
             network.project,
@@ -65,10 +75,12 @@ class Stage:
             network.train_head,
             trains_backbone=False,
             compiled=torch.compile(network.project) if compiled else None,
+            held_out=held_out,
+            name="head",
         )
 
     @classmethod
-    def of_all(cls, network, source, n_epochs, *, offset, mirrored, compiled):
+    def of_all(cls, network, source, n_epochs, *, offset, mirrored, compiled, held_out=None):
         """Return the stage of all of a network, images `mirrored` at random or not."""
         return cls(
             network,
@@ -79,12 +91,20 @@ class Stage:
             offset=offset,
             augment=flip_some if mirrored else None,
             compiled=torch.compile(network) if compiled else None,
+            held_out=held_out,
         )
 
     @property
     def end(self):
         """The epoch after the last one."""
         return self.offset + self.n_epochs
+
+    def where(self, epoch):
+        """Return in words which of its epochs that of a number is."""
+        number = epoch - self.offset + 1
+        if self.n_epochs is None:
+            return f"part {number}"
+        return f"{self.name}, epoch {number} of {self.n_epochs}"
 
 
 def new_history(*, scored):
@@ -124,6 +144,9 @@ class Trainer:
     n_epochs : int
         Number of epochs of all stages, by which the loss is told how far training is.
 
+    draws : OwnDraws
+        What training draws from; a checkpoint keeps its state.
+
     history : dict of lists
         "loss", "learning_rate" and "seconds" of each epoch are appended to, and
         "validation_score" if there is `score`.
@@ -144,15 +167,16 @@ class Trainer:
     resumed : dict, default=None
         The state to go on from, which the checkpoint had.
 
-    generators : sequence of torch.Generator, default=()
-        Generators that training draws from, whose state a checkpoint keeps.
-
     watcher : object, default=None
-        Has ``begin_epoch()``, whose result is passed to ``end_epoch(task)``, which returns
-        whether training should stop.
+        Has ``begin_epoch(n_batches)``, which returns a task. Its ``begin_batch()`` is called
+        before each batch, ``end_batch()`` and ``end()`` after a batch and after the epoch; they
+        return whether the epoch, or the training, should stop.
 
-    report : callable, default=None
-        Is given a line of text about each epoch.
+    reporter : Reporter, default=None
+        Is told what happens; None tells the log at the level of debugging.
+
+    keeps_on_interrupt : bool, default=False
+        Whether a KeyboardInterrupt ends :meth:`run_stages` after the last whole epoch.
 
     Attributes
     ----------
@@ -171,15 +195,16 @@ class Trainer:
         batch_size,
         seed,
         n_epochs,
+        draws,
         history,
         score=None,
         n_iter_no_change=1,
         tol=0.0,
         checkpoint=None,
         resumed=None,
-        generators=(),
         watcher=None,
-        report=None,
+        reporter=None,
+        keeps_on_interrupt=False,
     ):
         self.runner = runner
         self.loss = loss
@@ -194,32 +219,81 @@ class Trainer:
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.checkpoint = checkpoint
-        self.generators = generators
+        self.draws = draws
         self.watcher = watcher
-        self.report = report
+        self.reporter = reporter or Reporter("Trainer", verbose=False)
+        self.keeps_on_interrupt = keeps_on_interrupt
         self.stopped = False
         self._resumed = resumed
+        # The number of whole epochs and the weights after them, if these are to be kept.
+        self._whole = None
 
     def is_past(self, offset):
         """Return whether the checkpoint is of a later stage than the one that starts there."""
         return self._resumed is not None and self._resumed["stage"] > offset
 
+    def run_stages(self, stages):
+        """Run stages one after another.
+
+        Parameters
+        ----------
+        stages : iterable of Stage
+            Each is asked for when the one before has ended.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If the user interrupts, unless the last whole epoch is to be kept and there is one.
+        """
+        try:
+            for stage in stages:
+                self.run(stage)
+        except KeyboardInterrupt:
+            if self._whole is None:
+                raise
+            self._go_back()
+
     def run(self, stage):
         """Run the epochs of a stage that are left, and end with its best weights if scored."""
-        n_steps = stage.n_epochs * len(self._batches(0))
-        solver = self.start_solver(stage, n_steps=n_steps)
+        n_batches = len(self._batches(0))
+        solver = self.start_solver(stage, n_steps=stage.n_epochs * n_batches)
         best = BestWeights(self.n_iter_no_change, self.tol)
         parts = {"network": self.runner.network, "loss": self.loss, "solver": solver, "best": best}
         epoch = self._resume(stage, parts)
+        self._keep_whole(best)
+        work = self.reporter.work((stage.end - epoch) * n_batches)
         while epoch < stage.end and not (self.stopped or best.exhausted()):
-            task = None if self.watcher is None else self.watcher.begin_epoch()
-            self.run_epoch(stage, solver, epoch)
+            task = None if self.watcher is None else self.watcher.begin_epoch(n_batches)
+            self.run_epoch(stage, solver, epoch, work=work, task=task)
             if self.score is not None:
                 best.update(self.validate(stage), self.runner.network)
-            self.stopped = self.watcher is not None and self.watcher.end_epoch(task)
+            self._keep_whole(best)
+            self.stopped = task is not None and task.end()
             epoch += 1
             self._save(stage, parts, epoch)
         best.restore(self.runner.network)
+
+    def _keep_whole(self, best):
+        """Keep the weights that training would end with now, if an interrupt is to end it."""
+        n_epochs = len(self.history["loss"])
+        if not self.keeps_on_interrupt or not n_epochs:
+            return
+        weights = best.weights
+        if weights is None:
+            weights = copy.deepcopy(self.runner.network.state_dict())
+        self._whole = n_epochs, weights
+
+    def _go_back(self):
+        """Take up the last whole epoch, and warn that training ends with it."""
+        n_epochs, weights = self._whole
+        self.runner.network.load_state_dict(weights)
+        for values in self.history.values():
+            del values[n_epochs:]
+        warnings.warn(
+            f"Training was interrupted by the user. What it had learnt after epoch {n_epochs} of "
+            f"{self.n_epochs} is kept.",
+            stacklevel=2,
+        )
 
     def start_solver(self, stage, *, n_steps=None):
         """Return a new solver for a stage; without `n_steps`, its rates do not change."""
@@ -227,7 +301,7 @@ class Trainer:
             self.runner.network, self.loss, trains_backbone=stage.trains_backbone, n_steps=n_steps
         )
 
-    def run_epoch(self, stage, solver, epoch):
+    def run_epoch(self, stage, solver, epoch, *, work=None, task=None):
         """Go through all batches once, and note the mean loss.
 
         Parameters
@@ -241,14 +315,21 @@ class Trainer:
         epoch : int
             Number of the epoch, which decides its batches.
 
+        work : Work, default=None
+            The batches of which these are a part; None makes them one of their own.
+
+        task : object, default=None
+            What `watcher` returned for the epoch.
+
         Raises
         ------
         ValueError
             If the loss is not finite.
         """
         started, rate = time.perf_counter(), solver.rate
+        work = work or self.reporter.work(len(self._batches(epoch)))
         stage.set_mode()
-        loss = torch.stack(self._run_steps(stage, solver, epoch)).mean().item()
+        loss = torch.stack(self._run_steps(stage, solver, epoch, work, task)).mean().item()
         if not math.isfinite(loss):
             raise ValueError(
                 f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
@@ -257,19 +338,31 @@ class Trainer:
         seconds = time.perf_counter() - started
         for name, value in (("loss", loss), ("learning_rate", rate), ("seconds", seconds)):
             self.history[name].append(value)
-        self._say(f"epoch {epoch}: loss {loss:.4f}")
+        self._say(stage.where(epoch), loss, rate, f", {spoken(seconds)}{work.left()}")
 
-    def _run_steps(self, stage, solver, epoch):
+    def _run_steps(self, stage, solver, epoch, work, task):
         """Take a step for each batch; return the losses."""
         batches, losses = self._batches(epoch), []
         n_all = len(batches) * max(1, self.n_epochs)
         for rows, inputs in zip(batches, prefetched(stage.source, batches), strict=True):
-            progress = min(1.0, (epoch * len(batches) + len(losses)) / n_all)
+            if task is not None:
+                task.begin_batch()
+            rate, progress = solver.rate, min(1.0, (epoch * len(batches) + len(losses)) / n_all)
+            losses.append(self._step(stage, solver, rows, inputs, progress))
+            if work.step():
+                where = f"{stage.where(epoch)}, batch {len(losses)} of {len(batches)}"
+                self._say(where, losses[-1].item(), rate, work.left())
+            if task is not None and task.end_batch():
+                break
+        return losses
+
+    def _step(self, stage, solver, rows, inputs, progress):
+        """Take a step along the gradients of one batch; return its loss."""
+        with self.draws.active():
             loss = self._batch_loss(stage, rows, inputs, progress)
             loss.backward()
             solver.step()
-            losses.append(loss.detach())
-        return losses
+        return loss.detach()
 
     def _batch_loss(self, stage, rows, inputs, progress):
         """Return the loss of one batch."""
@@ -289,14 +382,18 @@ class Trainer:
     def validate(self, stage):
         """Score the projections of the held-out samples, note the score and return it."""
         self.runner.network.eval()
-        score = self.score(self.runner.run(stage.forward, stage.source, self.score.rows))
+        source = stage.source if stage.held_out is None else stage.held_out
+        with self.draws.active():
+            projection = self.runner.run(
+                stage.forward, source, self.score.rows, what="held-out samples"
+            )
+        score = self.score(projection)
         self.history["validation_score"].append(score)
-        self._say(f"{self.score} {score:.4f}")
+        self.reporter.say(f"{self.score} {score:.4f}")
         return score
 
-    def _say(self, text):
-        if self.report is not None:
-            self.report(text)
+    def _say(self, where, loss, rate, more):
+        self.reporter.say(f"{where}: loss {loss:.4f}, rate {rate:.3g}{more}")
 
     def _save(self, stage, parts, epoch):
         """Write all that decides how training goes on, if there is a checkpoint to write."""
@@ -304,7 +401,7 @@ class Trainer:
             return
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"stage": stage.offset, "epoch": epoch, "stopped": self.stopped}
-        state["generators"] = [generator.get_state() for generator in self.generators]
+        state["generators"] = self.draws.states
         self.checkpoint.save(state | {"history": self.history})
 
     def _resume(self, stage, parts):
@@ -321,8 +418,7 @@ class Trainer:
                     f"The checkpoint {str(self.checkpoint.path)!r} is of another training: its "
                     f"{name} does not fit. Set checkpoint_dir to another directory. {error}"
                 ) from error
-        for generator, its_state in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(its_state)
+        self.draws.states = state["generators"]
         for name, values in state["history"].items():
             self.history[name][:] = values
         self.stopped = state["stopped"]

@@ -10,6 +10,9 @@ from skhash.metrics._ranking import score_queries
 
 __all__ = ["HeldOutScore", "Watcher"]
 
+# An epoch of fewer batches is one step of a progress bar; each epoch of more has its own bar.
+_MANY_BATCHES = 20
+
 
 class HeldOutScore:
     """``NDCG@100`` of held-out samples: some as queries, the others as their database.
@@ -55,15 +58,14 @@ class Watcher:
         self.task = {"estimator": hasher, "X": X.given, "y": y}
         self.context = hasher._callback_fit_ctx.call_on_fit_task_begin(**self.task)
 
-    def begin_epoch(self):
-        """Call the callbacks at the start of an epoch."""
-        return self.context.subcontext(task_name="epoch").call_on_fit_task_begin(**self.task)
+    def begin_epoch(self, n_batches):
+        """Call the callbacks at the start of an epoch; return the task that it is."""
+        n_batches = n_batches if n_batches >= _MANY_BATCHES else 0
+        context = self.context.subcontext(task_name="epoch", max_subtasks=n_batches)
+        context.call_on_fit_task_begin(**self.task)
+        return _EpochTask(context, self)
 
-    def end_epoch(self, task):
-        """Call the callbacks at the end of an epoch; return whether one wants to stop."""
-        return task.call_on_fit_task_end(**self.task, reconstruction_attributes=self._attributes)
-
-    def _attributes(self):
+    def attributes(self):
         """Return the attributes that `fit` would leave if it ended here."""
         hasher = copy.copy(self.hasher)
         hasher.network_ = copy.deepcopy(hasher.network_.eval())
@@ -73,3 +75,28 @@ class Watcher:
         names = {"network_", "code_moments_", "_code_lengths", "_n_features_out"}
         names |= {"database_codes_", "database_labels_"}
         return {name: getattr(hasher, name) for name in names & vars(hasher).keys()}
+
+
+class _EpochTask:
+    """An epoch as a task of scikit-learn's callbacks, which has tasks if it has many batches."""
+
+    def __init__(self, context, watcher):
+        self.context, self.watcher, self.batch = context, watcher, None
+
+    def begin_batch(self):
+        """Call the callbacks at the start of a batch."""
+        if self.context.max_subtasks:
+            batch = self.context.subcontext(task_name="batch")
+            self.batch = batch.call_on_fit_task_begin(estimator=self.watcher.hasher)
+
+    def end_batch(self):
+        """Call the callbacks at the end of a batch; return whether one wants to stop."""
+        if self.batch is None:
+            return False
+        return self.batch.call_on_fit_task_end(estimator=self.watcher.hasher)
+
+    def end(self):
+        """Call the callbacks at the end of the epoch; return whether one wants to stop."""
+        return self.context.call_on_fit_task_end(
+            **self.watcher.task, reconstruction_attributes=self.watcher.attributes
+        )

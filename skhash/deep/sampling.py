@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["epoch_batches", "held_out_rows"]
+__all__ = ["epoch_batches", "held_out_rows", "split_held_out"]
 
 
 def epoch_batches(n_samples, batch_size, *, seed, epoch):
@@ -83,8 +83,41 @@ def held_out_rows(n_samples, fraction, *, seed):
             f"{max(0, n_samples - n_held_out)} to learn from; at least 2 are needed, beside a "
             "query and a database of one."
         )
+    queries, database, rows = _split(n_samples, n_held_out, seed)
+    return rows, queries, database
+
+
+def split_held_out(n_samples, *, seed):
+    """Return the rows of held-out samples that are queries, and those that are their database.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of held-out samples, at least two.
+
+    seed : int
+        Seed of the whole training.
+
+    Returns
+    -------
+    queries : ndarray of dtype int64
+        A fifth of the rows, ascending, at least one.
+
+    database : ndarray of dtype int64
+        The rest, ascending, at least one.
+
+    Examples
+    --------
+    >>> from skhash.deep.sampling import split_held_out
+    >>> [len(part) for part in split_held_out(10, seed=0)]
+    [2, 8]
+    """
+    return _split(n_samples, n_samples, seed)[:2]
+
+
+def _split(n_samples, n_held_out, seed):
+    """Return rows of held-out queries, of their database, and the rest, each ascending."""
     # A stream of its own: epochs are numbered from 0.
     order = np.random.default_rng([seed, 2**32]).permutation(n_samples)
-    n_queries = max(1, n_held_out // 5)
-    queries, database, rows = np.split(order, [n_queries, n_held_out])
-    return np.sort(rows), np.sort(queries), np.sort(database)
+    parts = np.split(order, [max(1, n_held_out // 5), n_held_out])
+    return [np.sort(part) for part in parts]
