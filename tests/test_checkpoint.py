@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,14 +108,140 @@ def test_parameters_are_described_alike_in_any_process():
     assert described(functools.partial(tiny_backbone, 3)) != described(
         functools.partial(plain_backbone, 3)
     )
-    # Functions and objects without a text of their own are shown with an address.
-    partial = functools.partial(tiny_backbone, [object()], layer=make_rows)
+    # Functions are shown with an address.
+    partial = functools.partial(tiny_backbone, [3], layer=make_rows)
     assert "0x" in repr(partial)
     assert "0x" not in described(partial)
-    assert described(object()) == described(object())
     assert described(Path("a/b")) == described("a/b")
     assert described(np.float64(0.5)) == described(0.5)
     assert described(RankingLoss(margin=2)) != described(RankingLoss(margin=3))
+
+
+def closure(value):
+    return lambda: value
+
+
+def recursive(value):
+    def function(n):
+        return value if n == 0 else function(n - 1)
+
+    return function
+
+
+def seeded_linear(seed):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return torch.nn.Linear(2, 3)
+
+
+class Shown:
+    """Says in its `repr` what it is."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return f"Shown({self.value!r})"
+
+
+@dataclass(repr=False)
+class Fields:
+    """Has no `repr`, but fields."""
+
+    value: object
+
+
+LONG = np.arange(5000.0)
+NEARLY_LONG = np.where(LONG == 2500, 0, LONG)
+
+# Of each kind, what makes the same value each time, and what makes another.
+TOLD_APART = {
+    "lambda": (lambda: lambda: 1, lambda: lambda: 2),
+    "operator": (lambda: lambda n: n + 1, lambda: lambda n: n - 1),
+    "default": (lambda: lambda n=1: n, lambda: lambda n=2: n),
+    "closure": (lambda: closure(1), lambda: closure(2)),
+    "closure of a set": (lambda: closure({"a", "b"}), lambda: closure({"a", "c"})),
+    "closure of a module": (lambda: closure(seeded_linear(0)), lambda: closure(seeded_linear(1))),
+    "attribute of a module": (lambda: torch.nn.Dropout(0.1), lambda: torch.nn.Dropout(0.2)),
+    "function that calls itself": (lambda: recursive(1), lambda: recursive(2)),
+    "partial": (
+        lambda: functools.partial(make_rows, 3),
+        lambda: functools.partial(make_rows, n=3),
+    ),
+    "method": (lambda: Shown(1).__repr__, lambda: Shown(2).__repr__),
+    # Their texts leave out what is in the middle.
+    "array": (LONG.copy, NEARLY_LONG.copy),
+    "dtype": (LONG.copy, lambda: LONG.astype(np.float32)),
+    "array in a tuple": (lambda: (LONG, 1), lambda: (NEARLY_LONG, 1)),
+    "tensor": (lambda: torch.tensor(LONG), lambda: torch.tensor(NEARLY_LONG)),
+    "object array": (lambda: np.array([Shown(1)]), lambda: np.array([Shown(2)])),
+    "repr": (lambda: Shown(1), lambda: Shown(2)),
+    "dataclass": (lambda: Fields(LONG), lambda: Fields(NEARLY_LONG)),
+    "dict": (lambda: {"a": 1, "b": LONG}, lambda: {"a": 1, "b": NEARLY_LONG}),
+}
+
+
+@pytest.mark.parametrize(("make", "other"), TOLD_APART.values(), ids=TOLD_APART)
+def test_values_are_told_apart(make, other):
+    assert described(make()) == described(make())
+    assert described(make()) != described(other())
+
+
+class Plain:
+    """A loss that says nothing of its parameter."""
+
+    def __init__(self, margin=1):
+        self.margin = margin
+
+    def start(self, n_bits, labels):
+        return RankingLoss(margin=self.margin).start(n_bits, labels)
+
+    def __call__(self):
+        return torch.nn.Linear(6, self.margin)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", Plain()),
+        ("network", Plain()),
+        ("network", Plain().__call__),
+        ("network", closure(Plain())),
+        ("network", functools.partial(Plain.__call__, Plain())),
+        ("loss", Shown([object()])),
+    ],
+)
+def test_error_on_what_cannot_be_told_apart(name, value, tmp_path):
+    match = (
+        f"{name}=.* does not go with checkpoint_dir: .* Give the class a __repr__ or get_params"
+    )
+    params = {name: value, "checkpoint_dir": tmp_path}
+    if isinstance(value, Shown):
+        value.start = Plain().start
+    check_error(ValueError, match, *make_rows(), **params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_loss_with_a_text_of_its_own(tmp_path):
+    class Told(Plain):
+        def __repr__(self):
+            return f"Told({self.margin})"
+
+    X, Y = make_rows()
+    make_hasher(loss=Told(1), checkpoint_dir=tmp_path).fit(X, Y)
+    make_hasher(loss=Told(1), checkpoint_dir=tmp_path).fit(X, Y)
+    check_error(ValueError, "differs in loss", X, Y, loss=Told(2), checkpoint_dir=tmp_path)
+
+
+def test_file_of_weights_is_told_by_its_content(tmp_path):
+    X, Y = make_images()
+    for seed in (0, 1):
+        torch.save(tiny_backbone().state_dict(), tmp_path / f"{seed}.pt")
+    params = {"network": tiny_backbone, "checkpoint_dir": tmp_path / "checkpoint"}
+    make_hasher(weights=tmp_path / "0.pt", **params).fit(X, Y)
+    (tmp_path / "0.pt").rename(tmp_path / "moved.pt")
+    make_hasher(weights=tmp_path / "moved.pt", **params).fit(X, Y)
+    check_error(ValueError, "differs in weights", X, Y, weights=tmp_path / "1.pt", **params)
 
 
 def test_digest_tells_data_apart(tmp_path):
@@ -230,11 +357,58 @@ def test_error_on_a_checkpoint_of_a_function_of_the_same_name(tmp_path):
     X, Y = make_rows()
 
     def make_backbone(n):
-        return lambda: torch.nn.Linear(X.shape[1], n)
+        def backbone():
+            return torch.nn.Linear(X.shape[1], n)
+
+        # As a function of a module that was edited in between.
+        backbone.__qualname__ = "backbone"
+        return backbone
 
     make_hasher(checkpoint_dir=tmp_path, network=make_backbone(5)).fit(X, Y)
     match = r"training\.ckpt' is of another training: its network does not fit"
     check_error(ValueError, match, X, Y, checkpoint_dir=tmp_path, network=make_backbone(6))
+
+
+# More epochs.
+
+
+@all_kinds
+@pytest.mark.parametrize("params", RUNS.values(), ids=RUNS)
+def test_more_epochs_go_on_from_what_is_there(make, params, tmp_path):
+    X, Y = make()
+    first, second, straight = [], [], make_hasher(**{**params, "max_epochs": 5}).fit(X, Y)
+    for hashers, folder in ((first, tmp_path / "a"), (second, tmp_path / "b")):
+        for n in (2, 5):
+            hasher = make_hasher(**{**params, "max_epochs": n}, checkpoint_dir=folder)
+            hashers.append(hasher.fit(X, Y))
+    n_done = first[0].n_iter_
+    assert first[1].loss_curve_[:n_done] == first[0].loss_curve_
+    # The rates are those of the longer training from there on.
+    rates = [hasher.history_["learning_rate"] for hasher in (first[1], straight)]
+    if not params.get("early_stopping"):
+        assert first[1].n_iter_ == n_done + 3
+        assert rates[0][n_done:] == rates[1][n_done:]
+    # Twice the same steps give the same codes.
+    assert_same_state(state_of(first[1]), state_of(second[1]))
+
+
+def test_more_epochs_after_the_stage_of_the_head_alone(tmp_path):
+    X, Y = make_images()
+    params = {"head_epochs": 1, "checkpoint_dir": tmp_path}
+    make_hasher(max_epochs=0, **params).fit(X, Y)
+    hasher = make_hasher(max_epochs=2, **params).fit(X, Y)
+    expected = make_hasher(head_epochs=1, max_epochs=2).fit(X, Y)
+    assert_same_state(state_of(hasher), state_of(expected))
+    match = "differs in max_epochs. max_epochs may be raised, not lowered. Set checkpoint_dir"
+    check_error(ValueError, match, X, Y, max_epochs=1, **params)
+
+
+def test_auto_is_the_number_that_it_stands_for(tmp_path):
+    X, Y = make_images()
+    make_hasher(max_epochs=20, checkpoint_dir=tmp_path).fit(X, Y)
+    make_hasher(max_epochs="auto", checkpoint_dir=tmp_path).fit(X, Y)
+    assert make_hasher(max_epochs=21, checkpoint_dir=tmp_path).fit(X, Y).n_iter_ == 21
+    check_error(ValueError, "not lowered", X, Y, max_epochs="auto", checkpoint_dir=tmp_path)
 
 
 def test_error_on_a_file_in_place_of_the_directory(tmp_path, monkeypatch):

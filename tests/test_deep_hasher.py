@@ -405,9 +405,8 @@ def test_samples_without_labels():
 def test_verbose_prints_each_epoch(capsys):
     make_hasher(verbose=True, head_epochs=1).fit(*make_rows())
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        f"[DeepRankingHasher] epoch {epoch}" for epoch in range(3)
-    ]
+    epochs = ["head, epoch 1 of 1", "network, epoch 1 of 2", "network, epoch 2 of 2"]
+    assert [line.split(":")[0] for line in lines] == [f"[DeepRankingHasher] {e}" for e in epochs]
     make_hasher().fit(*make_rows())
     assert capsys.readouterr().out == ""
 
