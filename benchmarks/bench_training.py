@@ -35,7 +35,7 @@ from skhash.deep.losses import RankingLoss, ranking_loss, start_loss
 # Settings of both sides.
 LEARNING_RATE, WEIGHT_DECAY, MARGIN, BALANCE = 1e-3, 5e-4, 3.75, 0.1
 # The head of the paper, and codes that are signs of its output.
-HEAD = {"taps": "both", "input_dropout": 0.0, "encoding": "signs"}
+HEAD = {"taps": "both", "input_dropout": 0.0, "encoding": "signs", "n_heads": 1}
 
 
 def cases(names):

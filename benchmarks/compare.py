@@ -190,6 +190,9 @@ def photographs(images, target, feature_file):
         loss=TieAwareNDCGLoss(straight_through=0),
         taps="both",
         input_dropout=0,
+        hidden_size=1024,
+        n_heads=1,
+        max_epochs=20,
     )
     # All labels instead of 2,000, and more anchors than 300: at 2,000 training images of held-out
     # parts .006 better; SDH is better with its 1,000 anchors than with 2,000.

@@ -121,7 +121,13 @@ def of_fitted(hasher, X, y):
 
 
 # Parameters whose defaults have changed, as they were.
-PLAIN = {"taps": "both", "input_dropout": 0.0, "encoding": "signs", "loss": "ranking"}
+PLAIN = {
+    "taps": "both",
+    "input_dropout": 0.0,
+    "encoding": "signs",
+    "loss": "ranking",
+    "n_heads": 1,
+}
 RELAXED = TieAwareNDCGLoss(straight_through=0)
 
 

@@ -52,6 +52,7 @@ def make_hasher(**params):
         "n_bits": 8,
         "hidden_size": 16,
         "taps": "both",
+        "n_heads": 1,
         "input_dropout": 0.0,
         "loss": "ranking",
         "encoding": "signs",

@@ -195,7 +195,7 @@ def test_mlp_is_the_head_on_raw_rows():
     x = torch.randn(4, 20)
     same(network.features(x), x)
     same(network.eval()(x), network.head(x))
-    assert build_network("mlp", 12, input_shape=(20,)).head.fca.out_features == 1024
+    assert build_network("mlp", 12, input_shape=(20,)).head.fca.out_features == 512
 
 
 def test_factory():

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes, unpack_codes
 from skhash.deep._encoding import code_moments, query_map, refined_codes
+from skhash.deep._heads import head_rotations, relaxed_codes
 from skhash.deep.losses import NestedLoss
 
 __all__ = ["NetworkCodesMixin"]
@@ -57,6 +58,8 @@ class NetworkCodesMixin:
             hasher.loss = self.loss.shorten(n_bits)
         hasher.network_.shorten(n_bits)
         hasher.n_bits = hasher._n_features_out = n_bits
+        if hasattr(self, "head_rotations_"):
+            hasher.head_rotations_ = self.head_rotations_[:, :n_bits].copy()
         if hasattr(self, "code_moments_"):
             hasher.code_moments_ = self.code_moments_[:, :n_bits, :n_bits].copy()
             shorter = [length for length in self._code_lengths if length < n_bits]
@@ -76,7 +79,8 @@ class NetworkCodesMixin:
         Returns
         -------
         codes : ndarray of shape (n_samples, n_bits), dtype float32
-            Numbers between -1 and 1.
+            Numbers between -1 and 1; of several heads the mean of theirs, rotated onto those of
+            the first.
 
         Raises
         ------
@@ -84,34 +88,60 @@ class NetworkCodesMixin:
             If the hasher is not fitted.
         """
         check_is_fitted(self)
-        return np.tanh(self._run_network(self._validate_X(X, reset=False)) / 2)
+        return self._relaxed(self._run_network(self._validate_X(X, reset=False)))
+
+    def _relaxed(self, projection):
+        """Return relaxed codes from what the network returns."""
+        return relaxed_codes(projection, getattr(self, "head_rotations_", None))
 
     def _fit_codes(self, X, Y):
         """Learn how queries and items are encoded, from validated samples like them."""
-        vars(self).pop("code_moments_", None)
+        for name in ("head_rotations_", "code_moments_"):
+            vars(self).pop(name, None)
         several = (Y.sum(axis=1, dtype=np.int64) > 1).mean() > _SEVERAL_LABELS
-        if self.encoding == "signs" or (self.encoding == "auto" and not several):
+        joint = self.encoding == "joint" or (self.encoding == "auto" and several)
+        if not joint and self._n_heads() == 1:
             return
         rows = np.linspace(0, len(X) - 1, min(len(X), _N_SAMPLES)).astype(np.int64)
+        projection = self._run_network(X, rows)
+        if self._n_heads() > 1:
+            self.head_rotations_ = head_rotations(relaxed_codes(projection), self.n_bits)
+        if joint:
+            self._fit_joint_codes(self._relaxed(projection))
+
+    def _fit_joint_codes(self, relaxed):
+        """Learn how queries and items are encoded as a whole, from relaxed codes like theirs."""
         nested = self.loss.lengths if isinstance(self.loss, NestedLoss) else [self.n_bits]
         self._code_lengths = [int(length) for length in nested]
-        relaxed = np.tanh(self._run_network(X, rows) / 2)
         self.code_moments_ = code_moments(relaxed, self._code_lengths)
 
     def _project(self, X):
         projection = self._run_network(X)
-        if not hasattr(self, "code_moments_"):
+        if not self._codes_are_relaxed():
             return projection
-        weights = query_map(self.code_moments_).astype(projection.dtype)
-        return np.tanh(projection / 2) @ weights.T
+        relaxed = self._relaxed(projection)
+        if not hasattr(self, "code_moments_"):
+            return relaxed
+        return relaxed @ query_map(self.code_moments_).astype(relaxed.dtype).T
+
+    def _codes_are_relaxed(self):
+        """Whether codes are made of relaxed codes, of which the projection then is one."""
+        return hasattr(self, "head_rotations_") or hasattr(self, "code_moments_")
 
     def _relax(self, projection):
-        # What queries are mapped to is relaxed already.
-        return projection if hasattr(self, "code_moments_") else np.tanh(projection / 2)
+        return projection if self._codes_are_relaxed() else np.tanh(projection / 2)
 
     def _encode_items(self, X):
-        projection = self._run_network(X)
+        relaxed = self._relaxed(self._run_network(X))
         if not hasattr(self, "code_moments_"):
-            return projection >= 0
-        relaxed = np.tanh(projection / 2)
+            return relaxed >= 0
         return refined_codes(relaxed, self.code_moments_[0], self._code_lengths)
+
+    def _query_weights(self):
+        """Return the linear map from relaxed codes of all heads to a projection, or None."""
+        if not self._codes_are_relaxed():
+            return None
+        weights = getattr(self, "head_rotations_", np.eye(self.n_bits)).T
+        return (
+            query_map(self.code_moments_) @ weights if hasattr(self, "code_moments_") else weights
+        )

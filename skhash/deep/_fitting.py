@@ -17,8 +17,9 @@ from skhash.deep.sampling import held_out_rows, split_held_out
 
 __all__ = ["TrainsMixin"]
 
-# What "auto" is for `max_epochs`: so many epochs, and on feature rows at least so many steps.
-_N_EPOCHS, _N_STEPS = 20, 500
+# What "auto" is for `max_epochs`: so many epochs of images, so many of feature rows, of those at
+# least so many steps.
+_N_EPOCHS, _N_ROW_EPOCHS, _N_STEPS = 20, 40, 500
 
 
 class TrainsMixin:
@@ -99,7 +100,7 @@ class TrainsMixin:
         watcher, draws = Watcher(self, X, Y), OwnDraws(seed, device)
         with draws.active():
             self._build(X, device, start_from)
-            started = start_loss(loss, self.n_bits, Y[rows], device)
+            started = self._start_loss(loss, Y[rows], device)
         trainer = self._trainer(
             started,
             Y,
@@ -148,13 +149,17 @@ class TrainsMixin:
         rows, *held_out = held_out_rows(len(X), self.validation_fraction, seed=seed)
         return rows, HeldOutScore(Y, *held_out, self.n_bits)
 
+    def _start_loss(self, loss, Y, device):
+        """Return the loss of one training, in which each head has its own."""
+        return start_loss(loss, self.n_bits, Y, device, self._n_heads())
+
     def _n_epochs(self, n_samples):
         """Return `max_epochs`, "auto" replaced by the choice for the input."""
         if self.max_epochs != "auto":
             return self.max_epochs
         if self._chosen_network() != "mlp":
             return _N_EPOCHS
-        return max(_N_EPOCHS, math.ceil(_N_STEPS / math.ceil(n_samples / self.batch_size)))
+        return max(_N_ROW_EPOCHS, math.ceil(_N_STEPS / math.ceil(n_samples / self.batch_size)))
 
     def _trainer(self, loss, Y, rows, seed, n_epochs, **more):
         """Return what trains the network by a started loss."""

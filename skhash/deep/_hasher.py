@@ -21,6 +21,9 @@ from skhash.deep.networks import (
     copy_weights,
 )
 
+# What "auto" is for `n_heads` where the heads read features that mean something.
+_N_HEADS = 2
+
 
 class DeepRankingHasher(
     CallbackSupportMixin,
@@ -71,8 +74,7 @@ class DeepRankingHasher(
         "IMAGENET1K_V1", for timm also "pretrained". None starts from random weights.
 
     hidden_size : int or "auto", default="auto"
-        Units of each of the two fully connected layers: 4096 for "alexnet", 512 for "convnet",
-        else 1024.
+        Units of each of the two fully connected layers: 4096 for "alexnet", else 512.
 
     input_dropout : float or "auto", default="auto"
         Probability of dropout of the features that the head reads. It keeps the network from
@@ -87,6 +89,13 @@ class DeepRankingHasher(
     taps : {"both", "fca", "fcb"}, default="fca"
         Which of the two fully connected layers the hash layer reads; both in the paper. With
         "fca" there is no second one.
+
+    n_heads : int or "auto", default="auto"
+        Heads side by side on one backbone, each trained by the loss from initial weights of its
+        own. Their relaxed codes are rotated onto those of the first, and averaged, so that what a
+        head learns by chance counts less. The time of the heads grows with their number. "auto" is
+        2 for feature rows and pretrained networks, except "alexnet", with optimizer="adamw"; else
+        1.
 
     image_size : int, tuple (height, width) or "auto", default="auto"
         Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
@@ -115,8 +124,8 @@ class DeepRankingHasher(
         is for pretrained backbones: a backbone that is known to have random weights is warned of.
 
     max_epochs : int or "auto", default="auto"
-        Epochs in which all of the network is trained. "auto" is 20, and on fewer feature rows
-        than make 500 steps in 20 epochs as many as make 500.
+        Epochs in which all of the network is trained. "auto" is 20 for images and 40 for feature
+        rows, of fewer of which than make 500 steps as many as make 500.
 
     batch_size : int, default=128
         Most samples in a batch; the list of a query is as long, less one, unless the loss has a
@@ -257,6 +266,9 @@ class DeepRankingHasher(
         Second moments of relaxed codes, of binary ones, and of both, over (at most 20,000 of) the
         training samples, from which codes are made; only where the encoding is "joint".
 
+    head_rotations_ : ndarray of shape (n_heads * n_bits, n_bits)
+        From relaxed codes of all heads to their rotated mean; only of several heads.
+
     classes_ : ndarray of shape (n_labels,)
         Labels, see :class:`skhash.base.BaseHasher`.
 
@@ -316,6 +328,7 @@ class DeepRankingHasher(
         input_dropout="auto",
         dropout=0.0,
         taps="fca",
+        n_heads="auto",
         image_size="auto",
         normalization="auto",
         flip="auto",
@@ -349,6 +362,7 @@ class DeepRankingHasher(
         self.input_dropout = input_dropout
         self.dropout = dropout
         self.taps = taps
+        self.n_heads = n_heads
         self.image_size = image_size
         self.normalization = normalization
         self.flip = flip
@@ -418,6 +432,7 @@ class DeepRankingHasher(
             "input_dropout": 0.0,
             "dropout": 0.5,
             "taps": "both",
+            "n_heads": 1,
             "image_size": "auto" if overrides.get("network") == "mlp" else 224,
             "loss": SampledRankingLoss(margin="auto", balance=1.0, n_repeats=3000),
             "encoding": "signs",
@@ -472,21 +487,29 @@ class DeepRankingHasher(
         if self._input_kind != "features":
             self.network_.to(memory_format=torch.channels_last)
 
-    def _build_network(self, input_shape, weights, normalization):
-        """Build the network that the parameters ask for."""
+    def _n_heads(self):
+        """Return `n_heads`, "auto" replaced by the choice for the network."""
+        if self.n_heads != "auto":
+            return self.n_heads
+        # Layers of AlexNet are as large as the rest of it; the paper's solver is for one head.
+        several = self._reads_features() and self._chosen_network() != "alexnet"
+        return _N_HEADS if several and self.optimizer == "adamw" else 1
+
+    def _build_network(self, input_shape, weights, normalization, **sizes):
+        """Build the network that the parameters ask for, or one of other `sizes`."""
         input_dropout = self.input_dropout
         if input_dropout == "auto" and not self._reads_features():
             input_dropout = 0.0
         return build_network(
             self._chosen_network(),
-            self.n_bits,
             input_shape=input_shape,
             weights=weights,
-            hidden_size=self.hidden_size,
             dropout=self.dropout,
             taps=self.taps,
             input_dropout=input_dropout,
             normalization=normalization,
+            n_heads=self._n_heads(),
+            **{"n_bits": self.n_bits, "hidden_size": self.hidden_size} | sizes,
         )
 
     def _runner(self):

@@ -23,8 +23,8 @@ def export(network, shape, path, weights=None):
     path : str or path-like
         File to write.
 
-    weights : ndarray of shape (n_bits, n_bits), default=None
-        Linear map of the relaxed code, of whose result the signs are the code. None takes the
+    weights : ndarray of shape (n_bits, n_outputs), default=None
+        Linear map of the relaxed outputs, of whose result the signs are the code. None takes the
         signs of the network's output.
 
     Raises
@@ -62,7 +62,7 @@ def export(network, shape, path, weights=None):
 
 
 class _MappedCode(nn.Module):
-    """From the output of a network to a linear map of its relaxed code."""
+    """From the outputs of a network to a linear map of them, relaxed."""
 
     def __init__(self, weights):
         super().__init__()

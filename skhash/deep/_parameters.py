@@ -21,6 +21,7 @@ CONSTRAINTS = {
     "hidden_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "input_dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
+    "n_heads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "taps": [StrOptions({"both", "fca", "fcb"})],
     "image_size": [Interval(Integral, 1, None, closed="left"), tuple, StrOptions({"auto"})],
     "normalization": [tuple, StrOptions({"auto"})],
@@ -74,6 +75,12 @@ _WITHOUT_EFFECT = [
         "early_stopping=True",
     ),
     (("dropout",), lambda hasher, _: hasher.taps == "fca", "with taps='fca'", "taps='both'"),
+    (
+        ("n_heads",),
+        lambda hasher, _: hasher.optimizer == "sgd" and hasher.n_heads != 1,
+        "with optimizer='sgd', the solver of the paper for its one head",
+        "optimizer='adamw'",
+    ),
     (("flip", "image_size"), _reads_features, "on feature rows", "X of images"),
     (
         ("normalization",),

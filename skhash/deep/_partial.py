@@ -9,7 +9,6 @@ from skhash.base import PartialFitMixin
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
 from skhash.deep._parameters import check_effects
 from skhash.deep._trainer import new_history
-from skhash.deep.losses import start_loss
 
 __all__ = ["TrainsInPartsMixin", "check_minimum"]
 
@@ -41,7 +40,7 @@ class TrainsInPartsMixin(PartialFitMixin):
             self.loss_curve_ = self.history_["loss"]
             self.network_.to(device)
             if state["loss"] is None:
-                state["loss"] = start_loss(self._chosen_loss(), self.n_bits, Y, device)
+                state["loss"] = self._start_loss(self._chosen_loss(), Y, device)
         self._train_part(X, Y, state, device, draws)
         self.network_.eval()
         self._fit_codes(X, Y)

@@ -1,14 +1,31 @@
 """Files of a fitted network: skhash's own, pickles and ONNX models."""
 
+import re
+
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skhash.deep._devices import on_cpu, seeded
-from skhash.deep._encoding import query_map
 from skhash.deep._onnx import export
 from skhash.deep.losses import SAVED_LOSSES, RankingLoss
 
 __all__ = ["NetworkFilesMixin"]
+
+
+def _sizes(tensors):
+    """Return sizes of a head by its tensors.
+
+    Heads of a hasher that was shortened may be longer than its codes, and what "auto" is for
+    `hidden_size` has changed.
+    """
+    names = {
+        "n_bits": re.compile(r"head\.(0\.)?hash\.bias"),
+        "hidden_size": re.compile(r"head\.(0\.)?fca\.bias"),
+    }
+    return {
+        size: next(len(tensors[name]) for name in tensors if pattern.fullmatch(name))
+        for size, pattern in names.items()
+    }
 
 
 class NetworkFilesMixin:
@@ -21,7 +38,7 @@ class NetworkFilesMixin:
     @staticmethod
     def _upgraded(params):
         """Return the parameters of files of former versions, which did what they did then."""
-        params = {"input_dropout": 0.0, "encoding": "signs"} | params
+        params = {"input_dropout": 0.0, "encoding": "signs", "n_heads": 1} | params
         if "margin" not in params:
             return params
         names = ("margin", "weighting", "balance", "class_weight")
@@ -51,6 +68,7 @@ class NetworkFilesMixin:
                 None,
                 # Which "auto" would take from pretrained weights; those are not loaded here.
                 (tensors["mean"].squeeze(), tensors["std"].squeeze()),
+                **_sizes(tensors),
             )
         try:
             network.load_state_dict(tensors)
@@ -88,8 +106,7 @@ class NetworkFilesMixin:
         """
         check_is_fitted(self)
         shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
-        weights = query_map(self.code_moments_) if hasattr(self, "code_moments_") else None
-        export(self.network_, shape, path, weights)
+        export(self.network_, shape, path, self._query_weights())
 
     def __getstate__(self):
         """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""

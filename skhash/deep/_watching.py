@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from skhash.codes import pack_codes
+from skhash.deep._heads import head_rotations, relaxed_codes
 from skhash.metrics._problem import RetrievalProblem
 from skhash.metrics._ranking import score_queries
 
@@ -39,6 +40,9 @@ class HeldOutScore:
         self.labels, self.n_bits = pack_codes(Y[self.rows]), n_bits
 
     def __call__(self, projection):
+        if projection.shape[1] > self.n_bits:
+            rotations = head_rotations(relaxed_codes(projection), self.n_bits)
+            projection = relaxed_codes(projection, rotations)
         codes, n = pack_codes(projection >= 0), self.n_queries
         queries, database = (codes[:n], self.labels[:n]), (codes[n:], self.labels[n:])
         problem = RetrievalProblem.from_packed(*queries, *database, n_bits=self.n_bits)
@@ -72,8 +76,8 @@ class Watcher:
         hasher._n_features_out = hasher.n_bits
         hasher._fit_codes(self.X, self.Y)
         hasher._store_database(self.X, self.Y)
-        names = {"network_", "code_moments_", "_code_lengths", "_n_features_out"}
-        names |= {"database_codes_", "database_labels_"}
+        names = {"network_", "head_rotations_", "code_moments_", "_code_lengths"}
+        names |= {"database_codes_", "database_labels_", "_n_features_out"}
         return {name: getattr(hasher, name) for name in names & vars(hasher).keys()}
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 __all__ = [
     "HashNetwork",
+    "HeadEnsemble",
     "TwoTapHead",
     "build_network",
     "choose_image_size",
@@ -91,6 +92,28 @@ class TwoTapHead(nn.Module):
         return self.hash(b if self.taps == "fcb" else torch.cat([a, b], dim=1))
 
 
+class HeadEnsemble(nn.ModuleList):
+    """Heads side by side on the same features, each trained by a loss of its own.
+
+    Parameters
+    ----------
+    modules : iterable of TwoTapHead
+        The heads, all of the same `n_bits`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhash.deep.networks import HeadEnsemble, TwoTapHead
+    >>> heads = HeadEnsemble(TwoTapHead(20, 16, hidden_size=32, dropout=0) for _ in range(3))
+    >>> heads(torch.zeros(4, 20)).shape
+    torch.Size([4, 48])
+    """
+
+    def forward(self, features):
+        """Map (n, n_features) to the projections of all heads (n, n_heads * n_bits)."""
+        return torch.cat([head(features) for head in self], dim=1)
+
+
 class HashNetwork(nn.Module):
     """Normalisation of the input, backbone, standardisation of its features, hash head.
 
@@ -100,8 +123,8 @@ class HashNetwork(nn.Module):
         From input (n, 3, height, width), or rows (n, d), to features (n, n_features); further
         axes of its output are flattened.
 
-    head : nn.Module
-        From features to projection.
+    head : TwoTapHead or HeadEnsemble
+        From features to projection, or to those of several heads one after the other.
 
     n_features : int
         Number of features of the backbone.
@@ -126,11 +149,17 @@ class HashNetwork(nn.Module):
 
     @property
     def n_bits(self):
-        """Length of the codes."""
-        return self.head.hash.out_features
+        """Length of the codes of a head."""
+        head = self.head[0] if isinstance(self.head, HeadEnsemble) else self.head
+        return head.hash.out_features
 
     def shorten(self, n_bits):
-        """Keep the first `n_bits` outputs of the hash layer alone."""
+        """Keep the first `n_bits` outputs of the hash layer alone.
+
+        Several heads stay as they are: each bit that is made of them takes all of theirs.
+        """
+        if isinstance(self.head, HeadEnsemble):
+            return
         layer = self.head.hash
         shorter = nn.utils.skip_init(nn.Linear, layer.in_features, n_bits, device=self.device)
         with torch.no_grad():
@@ -163,11 +192,11 @@ class HashNetwork(nn.Module):
         return self.backbone((inputs - self.mean) / self.std).flatten(1)
 
     def project(self, features):
-        """Map features of the backbone to the projection (n, n_bits)."""
+        """Map features of the backbone to the projection (n, n_bits), of each head."""
         return self.head((features - self.feature_mean) * self.feature_scale)
 
     def forward(self, inputs):
-        """Map the raw input to the projection (n, n_bits)."""
+        """Map the raw input to the projection (n, n_bits), of each head."""
         return self.project(self.features(inputs))
 
     def standardize(self, mean, scale):
@@ -189,7 +218,7 @@ class _Parts:
     backbone: nn.Module
     mean: float | Sequence[float] = 127.5
     std: float | Sequence[float] = 127.5
-    hidden_size: int = 1024
+    hidden_size: int = 512
     pretrained_head: tuple[nn.Linear, nn.Linear] | None = None
 
 
@@ -204,6 +233,7 @@ def build_network(
     taps="both",
     input_dropout=0.0,
     normalization="auto",
+    n_heads=1,
 ):
     """Build the network that `DeepRankingHasher` trains.
 
@@ -223,8 +253,7 @@ def build_network(
         :class:`torchvision.models.AlexNet_Weights`, for timm also "pretrained".
 
     hidden_size : int or "auto", default="auto"
-        Units of FCa and FCb; "auto" is 4096 for "alexnet", 512 for "convnet", else
-        1024.
+        Units of FCa and FCb; "auto" is 4096 for "alexnet", else 512.
 
     dropout : float, default=0.0
         Dropout of the head.
@@ -239,6 +268,9 @@ def build_network(
     normalization : "auto" or tuple (mean, std), default="auto"
         Mean and standard deviation of pixels, each a number or one a channel; "auto" is what
         the network was made for, and leaves feature rows alone.
+
+    n_heads : int, default=1
+        Number of heads.
 
     Returns
     -------
@@ -272,16 +304,21 @@ def build_network(
     size = parts.hidden_size if hidden_size == "auto" else hidden_size
     if input_dropout == "auto":
         input_dropout = min(0.5, n_features / (n_features + 1024))
-    head = TwoTapHead(
-        n_features,
-        n_bits,
-        hidden_size=size,
-        dropout=dropout,
-        taps=taps,
-        input_dropout=input_dropout,
-    )
+    heads = [
+        TwoTapHead(
+            n_features,
+            n_bits,
+            hidden_size=size,
+            dropout=dropout,
+            taps=taps,
+            input_dropout=input_dropout,
+        )
+        for _ in range(n_heads)
+    ]
     if parts.pretrained_head is not None:
-        _start_head_from(head, parts.pretrained_head, input_shape)
+        for head in heads:
+            _start_head_from(head, parts.pretrained_head, input_shape)
+    head = heads[0] if n_heads == 1 else HeadEnsemble(heads)
     return HashNetwork(parts.backbone, head, n_features=n_features, mean=mean, std=std)
 
 
@@ -359,7 +396,7 @@ def _convnet(weights):
     backbone = nn.Sequential(*layers[:-1], *pooling)
     if weights is not None:
         _load(backbone, _read_state(weights), weights)
-    return _Parts(backbone, hidden_size=512)
+    return _Parts(backbone)
 
 
 def _mlp(weights):

@@ -9,7 +9,7 @@ import torch
 from skhash._sklearn import Interval, InvalidParameterError
 from skhash.deep.losses._base import HashingLoss
 
-__all__ = ["NestedLoss", "SequentialLoss"]
+__all__ = ["NestedLoss", "SequentialLoss", "StartedHeads"]
 
 
 @dataclass
@@ -140,6 +140,28 @@ class _StartedNested(torch.nn.Module):
             share * part(projection[:, :length], labels, progress)
             for part, length, share in zip(self.parts, self.lengths, self.shares, strict=True)
         )
+
+
+class StartedHeads(torch.nn.Module):
+    """The loss of several heads in one training: the mean of those of each.
+
+    Parameters
+    ----------
+    parts : sequence of torch.nn.Module
+        A started loss for each head.
+    """
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = torch.nn.ModuleList(parts)
+
+    def forward(self, projection, labels, progress):
+        """Return the loss of one batch, whose projections stand one after the other."""
+        projections = projection.chunk(len(self.parts), dim=1)
+        losses = [
+            part(p, labels, progress) for part, p in zip(self.parts, projections, strict=True)
+        ]
+        return sum(losses) / len(losses)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from skhash.deep.losses._centers import CentralSimilarityLoss, OrthoHashLoss
-from skhash.deep.losses._composed import NestedLoss, SequentialLoss
+from skhash.deep.losses._composed import NestedLoss, SequentialLoss, StartedHeads
 from skhash.deep.losses._listwise import (
     RankingLoss,
     SampledRankingLoss,
@@ -133,7 +133,7 @@ def check_learnable(loss, labels):
         )
 
 
-def start_loss(loss, n_bits, labels, device):
+def start_loss(loss, n_bits, labels, device, n_heads=1):
     """Start a loss for one training.
 
     Parameters
@@ -150,6 +150,9 @@ def start_loss(loss, n_bits, labels, device):
     device : torch.device
         Where the network is.
 
+    n_heads : int, default=1
+        Number of heads of the network. Each is trained by the loss on its own.
+
     Returns
     -------
     started : torch.nn.Module
@@ -163,7 +166,15 @@ def start_loss(loss, n_bits, labels, device):
     ValueError
         If it is the module of an earlier training, and has tensors.
     """
-    started = get_loss(loss).start(n_bits, torch.tensor(labels, dtype=torch.float32))
+    labels = torch.tensor(labels, dtype=torch.float32)
+    parts = [_start(loss, n_bits, labels) for _ in range(n_heads)]
+    started = parts[0] if n_heads == 1 else StartedHeads(parts)
+    return started.to(device).train()
+
+
+def _start(loss, n_bits, labels):
+    """Return the loss of one training of one head, or raise."""
+    started = get_loss(loss).start(n_bits, labels)
     if not isinstance(started, torch.nn.Module):
         raise TypeError(
             f"The method start of loss={loss!r} should return a torch.nn.Module, got "
@@ -177,4 +188,4 @@ def start_loss(loss, n_bits, labels, device):
                 "got one with tensors that an earlier training has changed."
             )
         started._has_started = True
-    return started.to(device).train()
+    return started
