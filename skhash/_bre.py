@@ -3,8 +3,8 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
+from sklearn.utils.extmath import row_norms
 
 from skhash._anchors import draw_rows, row_blocks
 from skhash._sklearn import Interval
@@ -171,7 +171,7 @@ class BREHasher(BaseHasher):
         if (X.min(axis=0) == X.max(axis=0)).all():
             raise _no_distances(len(X))
         rng = check_random_state(self.random_state)
-        self.mean_ = X.mean(axis=0)
+        self.mean_ = X.mean(axis=0, dtype=np.float64).astype(X.dtype)
         rows = draw_rows(len(X), self.n_pair_samples, rng)
         # In double precision, so that a coefficient may be large beside the others.
         directions = self._directions(X[rows]).astype(np.float64)
@@ -188,7 +188,9 @@ class BREHasher(BaseHasher):
 
     def _directions(self, X):
         """Centred rows, scaled to length 1."""
-        return normalize(X - self.mean_)
+        rows = X - self.mean_
+        lengths = row_norms(rows)[:, None]
+        return rows / np.where(lengths > 0, lengths, 1)
 
     def _project(self, X):
         return self._directions(X) @ self.components_.T

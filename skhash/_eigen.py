@@ -1,11 +1,38 @@
-"""Leading eigenvectors of symmetric matrices, with signs that do not depend on the solver."""
+"""Covariances, and leading eigenvectors with signs that do not depend on the solver."""
 
 import numpy as np
 from scipy.linalg import eigh
+from sklearn.utils import gen_batches
+
+# Rows of which a centred copy in double precision is held at once.
+_BLOCK_ROWS = 2**12
 
 # Of larger matrices only the eigenvectors that are asked for are computed. Of others all are,
 # which takes little, so that no bit of a result changes with how many are asked for.
 MOST_FOR_ALL = 500
+
+
+def mean_and_covariance(X):
+    """Return the mean of rows and their covariance, in double precision.
+
+    Rows are centred before they are squared, so that no digits are lost far from the origin.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), floating
+        Rows, two or more.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,), dtype float64
+        The mean.
+
+    covariance : ndarray of shape (n_features, n_features), dtype float64
+        The covariance, with ``n_samples - 1`` as divisor.
+    """
+    mean = X.mean(axis=0, dtype=np.float64)
+    centred = (X[rows] - mean for rows in gen_batches(len(X), _BLOCK_ROWS))
+    return mean, sum(Z.T @ Z for Z in centred) / (len(X) - 1)
 
 
 def leading_eigenvectors(matrix, n):

@@ -334,7 +334,7 @@ class CCAITQHasher(_RotatedHasher):
 
 @dataclass(frozen=True)
 class _Sums:
-    """Means and covariances of samples, with the dtype of these; they add up."""
+    """Means and covariances of samples in float64, with the dtype of these; they add up."""
 
     n_samples: int
     dtype: np.dtype
@@ -346,7 +346,7 @@ class _Sums:
 
     @classmethod
     def of(cls, X, Y):
-        """Sum a block of rows at a time, in double precision across blocks."""
+        """Sum a block of rows at a time, in double precision."""
         Y = np.empty((len(X), 0), X.dtype) if Y is None else Y
         return sum(
             (cls._of_block(X[rows], Y[rows]) for rows in gen_batches(len(X), _BLOCK_ROWS)), None
@@ -354,10 +354,10 @@ class _Sums:
 
     @classmethod
     def _of_block(cls, X, Y):
-        (mean, X, rest), (mean_y, Y, rest_y) = _centred(X, X.dtype), _centred(Y, X.dtype)
+        dtype, (mean, X, rest), (mean_y, Y, rest_y) = X.dtype, _centred(X), _centred(Y)
         return cls(
             len(X),
-            X.dtype,
+            dtype,
             mean,
             X.T @ X / len(X) - np.outer(rest, rest),
             mean_y,
@@ -381,7 +381,7 @@ class _Sums:
 
         return _Sums(
             n,
-            self.dtype,
+            np.result_type(self.dtype, other.dtype),
             self.mean + share * step,
             joined("xx", step, step),
             self.mean_y + share * step_y,
@@ -390,13 +390,14 @@ class _Sums:
         )
 
 
-def _centred(rows, dtype):
+def _centred(rows):
     """Return the mean of the rows, the rows less about their mean, and the mean of these."""
     # Less the first row, equal rows are exactly 0, and have a covariance of exactly 0.
-    origin, rows = rows[0].astype(np.float64), rows.astype(dtype) - rows[0].astype(dtype)
-    mean = rows.mean(axis=0, dtype=np.float64)
-    rows -= mean.astype(dtype)
-    return origin + mean, rows, rows.mean(axis=0, dtype=np.float64)
+    origin, rows = rows[0].astype(np.float64), rows.astype(np.float64)
+    rows -= origin
+    mean = rows.mean(axis=0)
+    rows -= mean
+    return origin + mean, rows, rows.mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -426,7 +427,7 @@ class _Sample:
         n_old = len(self.priorities)
         rows = X[keep[keep >= n_old] - n_old]
         if n_old:
-            rows = np.concatenate([self.rows[keep[keep < n_old]], rows.astype(self.rows.dtype)])
+            rows = np.concatenate([self.rows[keep[keep < n_old]], rows])
         return _Sample(rng.get_state(), rows, priorities[keep])
 
 
@@ -471,9 +472,10 @@ def _itq_rotation(V, n_bits, max_iter, tol, rng):
     `n_bits` dimensions gives, without the zeros. Returns the rotation and the errors.
     """
     # Codes depend on V up to scale, the error does not: fix it so that entries are about 1.
-    V = V / max(np.sqrt(np.mean(V**2)), np.finfo(V.dtype).tiny)
+    scale = np.sqrt(np.mean(V**2, dtype=np.float64)).astype(V.dtype)
+    V = V / max(scale, np.finfo(V.dtype).tiny)
     rotation = svd(rng.standard_normal((n_bits, n_bits)))[0][: V.shape[1]].astype(V.dtype)
-    norms, errors = np.vdot(V, V) / len(V), []
+    norms, errors = np.square(V, dtype=np.float64).sum() / len(V), []
     for _ in range(max_iter):
         pull = _product_with_signs(V, rotation)
         # The sum of |V R| is that of B * (V R), which is that of R * (V' B).
@@ -481,13 +483,13 @@ def _itq_rotation(V, n_bits, max_iter, tol, rng):
         if len(errors) > 1 and errors[-2] - errors[-1] <= tol * errors[-2]:
             break
         left, _, right = svd(pull, full_matrices=False)
-        rotation = left @ right
+        rotation = (left @ right).astype(V.dtype, copy=False)
     return rotation, np.array(errors)
 
 
 def _product_with_signs(V, rotation):
     """``V.T @ sign(V @ rotation)``, a block of rows at a time to stay in the cache."""
-    product = np.zeros_like(rotation)
+    product = np.zeros_like(rotation, dtype=np.float64)
     for rows in gen_batches(len(V), _BLOCK_ROWS):
         signs = V[rows] @ rotation
         np.copysign(1, signs, out=signs)

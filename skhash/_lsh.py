@@ -1,5 +1,6 @@
 """Locality-sensitive hashing by random hyperplanes."""
 
+import numpy as np
 from sklearn.utils import check_random_state
 
 from skhash.base import BaseHasher
@@ -77,7 +78,7 @@ class LSHHasher(BaseHasher):
 
     def _fit(self, X, Y):  # noqa: ARG002
         rng = check_random_state(self.random_state)
-        self.mean_ = X.mean(axis=0) * self.center
+        self.mean_ = (X.mean(axis=0, dtype=np.float64) * self.center).astype(X.dtype)
         self.components_ = rng.standard_normal((self.n_bits, X.shape[1])).astype(X.dtype)
 
     def _project(self, X):

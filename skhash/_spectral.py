@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from skhash._eigen import MOST_FOR_ALL, leading_eigenvectors
+from skhash._eigen import leading_eigenvectors, mean_and_covariance
 from skhash.base import BaseHasher
 
 
@@ -127,16 +127,14 @@ class SpectralHasher(BaseHasher):
 
 def _principal_components(X, n):
     """Mean of the rows, and their `n` leading principal directions, or as many as there are."""
-    n_samples, n_features = X.shape
-    if n_samples >= n_features > MOST_FOR_ALL:
-        mean = X.mean(axis=0)
-        # As in the PCA below, without a centred copy.
-        scatter = X.T @ X - n_samples * np.outer(mean, mean)
-        return mean, leading_eigenvectors(scatter / (n_samples - 1), n)[1]
-    # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
-    solver = "covariance_eigh" if n_samples >= n_features else "full"
-    pca = PCA(min(n, *X.shape), svd_solver=solver).fit(X)
-    return pca.mean_, pca.components_
+    if len(X) >= X.shape[1]:
+        # The eigenvectors of the covariance cost O(n d^2) once, in memory independent of n.
+        mean, covariance = mean_and_covariance(X)
+        components = leading_eigenvectors(covariance, n)[1]
+    else:
+        pca = PCA(min(n, len(X)), svd_solver="full").fit(X.astype(np.float64, copy=False))
+        mean, components = pca.mean_, pca.components_
+    return mean.astype(X.dtype), components.astype(X.dtype)
 
 
 def _ranges(projections):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhash._labels import LabelSpace
 from skhash._persistence import SaveMixin
+from skhash._range import in_range
 from skhash._search import nearest, vote_shares
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import pack_codes, unpack_codes
@@ -68,9 +69,12 @@ class BaseHasher(
 
     def _validate_X(self, X, *, reset):
         """Return `X` as the algorithm takes it, or raise."""
-        return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
-        )
+        # The search for infinite values overflows where finite ones are large, and then looks again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = validate_data(
+                self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
+            )
+        return in_range(X, learns=reset)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
