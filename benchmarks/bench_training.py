@@ -68,7 +68,7 @@ def runner_of(hasher, *, images):
 def trainer_epoch(hasher, X, Y):
     """Train one epoch as `fit` does."""
     images, device = X.ndim == 4, hasher.network_.device
-    source = ImageArray(X, X.shape[1:3]) if images else FeatureRows(X)
+    source = ImageArray(X, X.shape[1:3]) if images else FeatureRows(X, hasher.mean_, hasher.scale_)
     draws = OwnDraws(0, device)
     with draws.active():
         loss = start_loss(RankingLoss(margin=MARGIN, balance=BALANCE), hasher.n_bits, Y, device)

@@ -329,7 +329,7 @@ def _share_any(Y, dtype):
     core -= 1
     if core.min() > 0:
         raise ValueError(
-            f"Every two of the {len(Y)} labelled samples share a label: Y should tell some apart. "
+            f"Every two of the {len(Y)} labelled samples share a label: y should tell some apart. "
             "similarity='graded' compares label sets that all share a label."
         )
     n = len(Y)
@@ -342,7 +342,7 @@ def _share_graded(Y, dtype):  # noqa: ARG001
     _check_some_share(Y)
     if not np.ptp(Y, axis=0).any():
         raise ValueError(
-            f"All {len(Y)} labelled samples have the same labels: Y should tell some apart."
+            f"All {len(Y)} labelled samples have the same labels: y should tell some apart."
         )
     lengths = np.sqrt(np.maximum(Y.sum(axis=1, dtype=np.float64), 1))
     unit = sparse.diags_array(1 / lengths) @ sparse.csr_array(Y, dtype=np.float64)

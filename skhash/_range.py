@@ -42,11 +42,10 @@ def in_range(X, *, learns):
     most = 2.0 ** _REACH[X.dtype]
     if learns and largest <= most:
         spread = (upper - lower).max()
-    if largest <= most and (spread == 0 or spread >= 1 / most):
-        return X
-    if X.dtype == np.float32:
-        return X.astype(np.float64)
-    _raise_out_of_range(largest, spread, most)
+    is_in_range = largest <= most and (spread == 0 or spread >= 1 / most)
+    if not is_in_range and X.dtype == np.float64:
+        _raise_out_of_range(largest, spread, most)
+    return X if is_in_range else X.astype(np.float64)
 
 
 def _raise_out_of_range(largest, spread, most):

@@ -69,7 +69,7 @@ class BaseHasher(
 
     def _validate_X(self, X, *, reset):
         """Return `X` as the algorithm takes it, or raise."""
-        # The search for infinite values overflows where finite ones are large, and then looks again.
+        # The search for infinite values adds all up first, which large ones overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(
                 self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
@@ -101,7 +101,7 @@ class BaseHasher(
         ------
         ValueError
             If a parameter is out of range, `X` or `y` is malformed or `y` is missing where the
-            hasher learns from it.
+            hasher learns from it, or squares of `X` are beyond the range of floats.
         """
         self._before_fit()
         with _unchanged_on_error(self):

@@ -389,7 +389,7 @@ def test_balance_balances_the_bits():
 @pytest.mark.parametrize("make", [make_rows, make_images])
 def test_any_number_of_samples_and_batches_of_two(n, make):
     X, Y = make(n)
-    Y[:2] = 1
+    Y[:2] = [[1, 1, 1], [1, 1, 0]]
     hasher = make_hasher(batch_size=2, head_epochs=1).fit(X, Y)
     assert np.isfinite(hasher.loss_curve_).all()
     assert np.isfinite(hasher.project(X)).all()
@@ -923,7 +923,7 @@ def test_error_on_network_that_is_a_module():
 
 def test_error_on_files(tmp_path):
     X, Y = make_images(4)
-    Y[:] = 1
+    Y[:] = [[1, 0, 0]] + 3 * [[1, 1, 1]]
     paths = save_files(X, tmp_path)
     size = {"network": "convnet", "image_size": 8}
     (tmp_path / "text.png").write_text("no image")

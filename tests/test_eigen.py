@@ -38,8 +38,7 @@ def wide():
 def all_at_once(hasher, X, monkeypatch):
     with monkeypatch.context() as patch:
         # As for a matrix of fewer features.
-        for module in ("_eigen", "_spectral"):
-            patch.setattr(f"skhash.{module}.MOST_FOR_ALL", 10_000)
+        patch.setattr("skhash._eigen.MOST_FOR_ALL", 10_000)
         return hasher.fit(X)
 
 

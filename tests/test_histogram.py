@@ -118,6 +118,42 @@ def test_sorted_ties_are_not_the_extremes_of_found_items():
     assert_allclose(histogram.average_precision(**authors), (1 + (1 + 2 / 3) / 2) / 2)
 
 
+def random_tables(generator, *, perfect):
+    """Tables of 300 queries, the rankings of some as good as can be."""
+    counts = generator.integers(0, 50, (300, 5, 4)) * (generator.random((300, 5, 4)) < 0.4)
+    if perfect:
+        # The relevance of a distance falls with it.
+        best = np.sort(generator.integers(0, 4, (300, 5, 1)), axis=1)[:, ::-1]
+        counts = counts.sum(axis=2, keepdims=True) * (best == np.arange(4))
+    n_items = counts.sum(axis=(1, 2))
+    counts[:, -1, 0] += n_items.max() - n_items + 1
+    return counts
+
+
+@all_ties
+@pytest.mark.parametrize("case", CASES)
+def test_no_value_is_beyond_its_ends(case, ties):
+    metric, options, _ = CASES[case]
+    generator = np.random.default_rng(0)
+    for perfect in [True, False] * 8:
+        counts = random_tables(generator, perfect=perfect)
+        values = HammingHistogram(counts).evaluate(metric, k=[1, 7, 40, 999], ties=ties, **options)
+        largest = (np.arange(4) * counts.any(axis=1)).max(axis=1, keepdims=True)
+        most = largest if metric in ("acg", "weighted_average_precision") else 1
+        # Rounding alone would put some of them beyond.
+        assert ((values >= 0) & (values <= most)).all()
+        assert values.mean(axis=0).max() <= np.max(most)
+
+
+def test_ndcg_of_a_perfect_ranking_is_not_above_1():
+    generator = np.random.default_rng(0)
+    values = [
+        HammingHistogram(random_tables(generator, perfect=True)).ndcg(ties="best").max()
+        for _ in range(8)
+    ]
+    assert max(values) == 1
+
+
 def test_authors_look_at_5000_ranks():
     rng = np.random.default_rng(0)
     counts = rng.multinomial(7000, rng.dirichlet(np.ones(27)), size=3).reshape(3, 9, 3)

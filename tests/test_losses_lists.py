@@ -1,6 +1,8 @@
 """Losses of lists: loops over all pairs, finite differences, reductions, invariances, errors."""
 
 import math
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,7 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skhash.deep.losses import ranking_loss, tie_aware_ndcg_loss
+from skhash.deep.losses import (
+    ranking_loss,
+    tie_aware_average_precision_loss,
+    tie_aware_ndcg_loss,
+)
 from skhash.metrics import ndcg_score
 
 WEIGHTINGS = ["ndcg", "uniform"]
@@ -318,6 +324,53 @@ def test_input_is_left_alone():
     ranking_loss(distances, relevance, margin=2.5).sum().backward()
     assert torch.equal(distances, before[0])
     assert torch.equal(relevance, before[1])
+
+
+def exact_ranking_loss(distances, relevance, margin):
+    """The loss of one list by enumeration, its gains and their ratios of whole numbers."""
+    gains = [2**r - 1 for r in relevance]
+    most = max(gains) or 1
+    ideal = sum(
+        float(Fraction(gain, most)) / math.log2(2 + rank)
+        for rank, gain in enumerate(sorted(gains, reverse=True))
+    )
+    pairs = [(i, j) for i, j in product(range(len(gains)), repeat=2) if gains[i] > gains[j]]
+    return sum(
+        float(Fraction(gains[i] - gains[j], most)) * max(0, margin + distances[i] - distances[j])
+        for i, j in pairs
+    ) / (ideal or 1)
+
+
+def test_gains_are_exact_ratios_at_any_number_of_labels():
+    # Lists of many shared labels beside lists of few, and of none.
+    largest = torch.tensor([3, 60, 1030, 2000, 100_000, 0])[:, None]
+    generator = torch.Generator().manual_seed(0)
+    below = torch.randint(0, 4, (6, 12), generator=generator)
+    relevance = (largest - below).clamp(min=0)
+    relevance[2, 3], relevance[3, 5] = 1, 0
+    distances = 8 * torch.rand(6, 12, dtype=torch.float64, generator=generator)
+    value, gradient = value_and_gradient(distances, relevance, margin=2.5)
+    expected = [
+        exact_ranking_loss(d, r, 2.5)
+        for d, r in zip(distances.tolist(), relevance.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64))
+    assert gradient.isfinite().all()
+    assert (gradient[:5] != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize(
+    "loss_of", [tie_aware_ndcg_loss, tie_aware_average_precision_loss], ids=["ndcg", "ap"]
+)
+def test_losses_of_perfect_lists_are_not_negative(loss_of):
+    # Rounding alone would put some of them below 0.
+    generator = torch.Generator().manual_seed(0)
+    relevance = torch.randint(0, 4, (2000, 30), generator=generator)
+    value = loss_of(3.0 - relevance, relevance, n_bits=3)
+    assert ((value >= 0) & (value < 0.2)).all()
+    exact = (3.0 - relevance).double().requires_grad_()
+    loss_of(exact, relevance, n_bits=3).sum().backward()
+    assert exact.grad.isfinite().all()
 
 
 def test_81_shared_labels_do_not_overflow():

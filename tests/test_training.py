@@ -355,7 +355,7 @@ def test_error_in_a_part_leaves_the_hasher_as_it_was(make):
             hasher.partial_fit(X[:1] if error == "1 sample" else X, labels)
     bad = np.full_like(X, 3e38) if X.dtype.kind == "f" else None
     if bad is not None:
-        with pytest.raises(ValueError, match="diverged"):
+        with pytest.raises(ValueError, match="X should be between"):
             hasher.partial_fit(bad, Y)
     assert_same_state(state_of(hasher), state)
     assert hasher.history_ == history

@@ -311,7 +311,8 @@ def digest(source, Y):
     """
     rows = np.linspace(0, len(source) - 1, min(len(source), _N_SAMPLES)).astype(np.int64)
     samples = source.batch(rows).contiguous().numpy()
-    return _hashed(samples, len(source)), _hashed(Y)
+    more = len(source), *getattr(source, "constants", ())
+    return _hashed(samples, *more), _hashed(Y)
 
 
 def _hashed(array, *more):

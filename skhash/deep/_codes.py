@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skhash.codes import pack_codes, unpack_codes
+from skhash.deep._devices import resolve_device
 from skhash.deep._encoding import code_moments, query_map, refined_codes
 from skhash.deep._heads import head_rotations, relaxed_codes
 from skhash.deep.losses import NestedLoss
@@ -93,6 +94,24 @@ class NetworkCodesMixin:
     def _relaxed(self, projection):
         """Return relaxed codes from what the network returns."""
         return relaxed_codes(projection, getattr(self, "head_rotations_", None))
+
+    def _run_network(self, X, rows=None):
+        """Return what the network makes of validated samples, or of those of some rows."""
+        network, runner = self.network_.to(resolve_device(self.device)), self._runner()
+        projection = runner.run(network, X, rows, what="encoding")
+        if np.isfinite(projection).all():
+            return projection
+        # The loss is taken before each step: the last one may be the one that went astray.
+        if not runner.is_finite_at_zero(X):
+            raise ValueError(
+                "Training diverged: the projection is not finite. A smaller learning_rate than "
+                f"{self.learning_rate} would do."
+            )
+        n_astray = np.count_nonzero(~np.isfinite(projection).all(axis=1))
+        raise ValueError(
+            f"X should be near the training samples, got {n_astray} samples whose projection is "
+            "not finite. Leave them out, or scale X as in fit."
+        )
 
     def _fit_codes(self, X, Y):
         """Learn how queries and items are encoded, from validated samples like them."""

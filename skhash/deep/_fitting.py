@@ -6,9 +6,10 @@ import numpy as np
 
 from skhash.deep._checkpoint import open_checkpoint
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
-from skhash.deep._inputs import FeatureRows, mean_and_scale
+from skhash.deep._inputs import FeatureRows
 from skhash.deep._parameters import check_effects, check_held_out, warn_of_random_features
 from skhash.deep._progress import Reporter
+from skhash.deep._rows import check_varies, mean_and_scale
 from skhash.deep._solvers import AdamWSolver, PaperSolver
 from skhash.deep._trainer import Stage, Trainer, new_history
 from skhash.deep._watching import HeldOutScore, Watcher
@@ -74,7 +75,8 @@ class TrainsMixin:
         self._init_callback_context(max_subtasks=n_epochs)
 
     def _fit_once(self, X, y):
-        self._start_from = getattr(self, "network_", None) if self.warm_start else None
+        names = ("network_", "mean_", "scale_") if self.warm_start else ()
+        self._start_from = {name: vars(self)[name] for name in names if name in vars(self)}
         # What was learnt in parts ends here.
         vars(self).pop("_partial", None)
         super()._fit_once(X, y)
@@ -88,8 +90,9 @@ class TrainsMixin:
         X_val, Y_val = self._validated_held_out()
         rows, score = self._split(X, Y, Y_val, seed)
         loss, n_epochs = self._chosen_loss(), self._n_epochs(len(X))
+        check_varies(X)
         check_learnable(loss, Y[rows])
-        start_from = vars(self).pop("_start_from")
+        start_from = vars(self).pop("_start_from").get("network_")
         if start_from is None:
             warn_of_random_features(self, self._chosen_network())
         params = self.get_params(deep=False)
@@ -198,8 +201,9 @@ class TrainsMixin:
         """Return the stage of the head alone, on features that are computed once."""
         network = self.network_.eval()
         features = _features(trainer, X)
-        if standardize:
-            network.standardize(*mean_and_scale(features))
+        # Feature rows are standardised before they reach the network.
+        if standardize and not hasattr(self, "mean_"):
+            network.standardize(*mean_and_scale(features.given))
         return Stage.of_head(
             network,
             features,

@@ -6,11 +6,11 @@ from sklearn.callback import CallbackSupportMixin
 
 from skhash.base import BaseHasher
 from skhash.deep._codes import NetworkCodesMixin
-from skhash.deep._devices import resolve_device
 from skhash.deep._fitting import TrainsMixin
-from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, mean_and_scale
+from skhash.deep._inputs import ImageArray, ImageFiles, input_kind
 from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin
 from skhash.deep._partial import TrainsInPartsMixin, check_minimum
+from skhash.deep._rows import StandardizedRowsMixin
 from skhash.deep._runner import Runner
 from skhash.deep._saving import NetworkFilesMixin
 from skhash.deep.losses import SampledRankingLoss, choose_loss
@@ -30,6 +30,7 @@ class DeepRankingHasher(
     LossParamsMixin,
     NetworkCodesMixin,
     NetworkFilesMixin,
+    StandardizedRowsMixin,
     TrainsInPartsMixin,
     TrainsMixin,
     BaseHasher,
@@ -243,6 +244,10 @@ class DeepRankingHasher(
     network_ : skhash.deep.networks.HashNetwork
         The trained network, in evaluation mode.
 
+    mean_, scale_ : ndarray of shape (n_features,)
+        Mean and standard deviation of the training rows; only for feature rows with network
+        "mlp". `network_` is given rows less `mean_`, divided by `scale_`.
+
     history_ : dict of lists
         For each epoch the mean "loss", the largest "learning_rate" at its start, its "seconds" of
         training, and, with `early_stopping`, its "validation_score".
@@ -452,7 +457,7 @@ class DeepRankingHasher(
         elif (kind == "features") != (self._input_kind == "features"):
             raise ValueError(f"X should be {self._input_kind}, as in fit, got {kind}.")
         if kind == "features":
-            return FeatureRows(super()._validate_X(X, reset=reset))
+            return self._rows(super()._validate_X(X, reset=reset), learns=reset)
         source = (ImageFiles if kind == "files" else ImageArray)(X)
         check_minimum(len(source), 1 + reset, self)
         if reset:
@@ -475,12 +480,9 @@ class DeepRankingHasher(
 
     def _build(self, X, device, start_from=None):
         """Make the network, or a copy of the one that training is to start from."""
-        chosen = self._chosen_network()
         network = self._build_network(
             tuple(X.batch(slice(0, 1)).shape[1:]), self.weights, self.normalization
         )
-        if chosen == "mlp":
-            network.standardize(*mean_and_scale(X))
         if start_from is not None:
             copy_weights(network, start_from)
         self.network_ = network.to(device)
@@ -521,15 +523,3 @@ class DeepRankingHasher(
             batch_size=self.batch_size,
             reporter=self._reporter(),
         )
-
-    def _run_network(self, X, rows=None):
-        """Return what the network makes of validated samples, or of those of some rows."""
-        network = self.network_.to(resolve_device(self.device))
-        projection = self._runner().run(network, X, rows, what="encoding")
-        # The loss is taken before each step: the last one may be the one that went astray.
-        if not np.isfinite(projection).all():
-            raise ValueError(
-                "Training diverged: the projection is not finite. A smaller learning_rate than "
-                f"{self.learning_rate} would do."
-            )
-        return projection

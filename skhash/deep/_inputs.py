@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import gen_batches
 from torchvision.transforms.v2 import functional as transforms
 
 __all__ = [
@@ -18,13 +16,12 @@ __all__ = [
     "ImageFiles",
     "flip_some",
     "input_kind",
-    "mean_and_scale",
     "prefetched",
 ]
 
 
-# Rows of features whose mean and variance are taken at once.
-_BLOCK_ROWS = 4096
+# Largest feature for which squares of what a network makes of it stay within float32.
+_LARGEST = 2.0**50
 
 
 def input_kind(X):
@@ -51,23 +48,54 @@ def _holds_paths(X):
 
 
 class FeatureRows:
-    """Rows of features, validated: (n_samples, n_features) floating, in memory or mapped."""
+    """Rows of features, validated: (n_samples, n_features) floating, in memory or mapped.
+
+    With `mean` and `scale`, batches are standardised, in the precision of the rows: float32 does
+    not hold what tells rows apart that are far from the origin.
+    """
 
     # Copying a batch of rows is cheaper than a thread that competes for the cores.
     n_threads = 0
 
-    def __init__(self, X):
+    def __init__(self, X, mean=None, scale=None):
         self.given = self._X = X
+        self._mean, self._scale = mean, scale
 
     def __len__(self):
         return len(self._X)
 
+    @property
+    def constants(self):
+        """What batches alone do not tell of the rows."""
+        return () if self._mean is None else (self._mean.tolist(), self._scale.tolist())
+
     def batch(self, rows):
-        """Return a float32 copy of these rows."""
+        """Return a float32 copy of these rows, or raise if a network would overflow."""
         block = self._X[rows]
         # Indexing by row numbers has copied already, slicing has not.
-        copy = isinstance(rows, slice) or None
-        return torch.from_numpy(np.array(block, dtype=np.float32, copy=copy))
+        is_copy = not isinstance(rows, slice)
+        with np.errstate(over="ignore"):
+            if self._mean is not None:
+                block = block.astype(np.result_type(block, self._mean), copy=not is_copy)
+                block -= self._mean
+                block /= self._scale
+                is_copy = True
+            batch = np.array(block, dtype=np.float32, copy=None if is_copy else True)
+        if max(batch.max(initial=0), -batch.min(initial=0)) > _LARGEST:
+            self._raise_out_of_reach(block)
+        return torch.from_numpy(batch)
+
+    def _raise_out_of_reach(self, block):
+        """Raise, naming the feature that is farthest off."""
+        reach = np.abs(block).max(axis=0)
+        where = f"between {-_LARGEST:.0e} and {_LARGEST:.0e}"
+        if self._mean is not None:
+            where += ", in standard deviations from the mean of the training samples"
+        raise ValueError(
+            f"X should be {where}, got an absolute value of {reach.max():.3g} in feature "
+            f"{reach.argmax()}: a network computes in float32. Scale X, the same in fit and "
+            "transform, or leave out rows that are faulty."
+        )
 
 
 class ImageArray:
@@ -156,14 +184,6 @@ def flip_some(images):
     chosen = torch.rand(len(images), device=images.device) < 0.5
     images[chosen] = transforms.horizontal_flip(images[chosen])
     return images
-
-
-def mean_and_scale(features):
-    """Return mean and standard deviation of each feature of rows, the scale 1 where it is 0."""
-    scaler = StandardScaler()
-    for rows in gen_batches(len(features), _BLOCK_ROWS):
-        scaler.partial_fit(features.batch(rows).numpy())
-    return scaler.mean_, scaler.scale_
 
 
 def prefetched(source, batches):

@@ -8,6 +8,7 @@ import numpy as np
 from skhash.base import PartialFitMixin
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
 from skhash.deep._parameters import check_effects
+from skhash.deep._rows import check_varies
 from skhash.deep._trainer import new_history
 
 __all__ = ["TrainsInPartsMixin", "check_minimum"]
@@ -34,6 +35,7 @@ class TrainsInPartsMixin(PartialFitMixin):
         draws = OwnDraws([state["seed"], state["n_calls"]], device)
         with draws.active():
             if first:
+                check_varies(X)
                 self.history_ = new_history(scored=False)
                 self._build(X, device)
             self.history_, self.network_ = copy.deepcopy((self.history_, self.network_))

@@ -94,3 +94,21 @@ class Runner:
                     done = f"{what}: {work.n_done} of {n_samples}"
                     self.reporter.say(f"{done}{work.left()}")
         return torch.cat(outputs).numpy()
+
+    @torch.inference_mode()
+    def is_finite_at_zero(self, source):
+        """Return whether the network has a finite projection of an input of zeros.
+
+        Parameters
+        ----------
+        source : FeatureRows, ImageArray or ImageFiles
+            Inputs of the shape that the network takes.
+
+        Returns
+        -------
+        is_finite : bool
+            If not, its weights are astray, whatever the inputs are.
+        """
+        zeros = torch.zeros_like(source.batch(slice(0, 1)))
+        with self.autocast():
+            return bool(self.network(self.to_device(zeros)).isfinite().all())

@@ -1,5 +1,6 @@
 """Files of a fitted network: skhash's own, pickles and ONNX models."""
 
+import copy
 import re
 
 import torch
@@ -106,7 +107,11 @@ class NetworkFilesMixin:
         """
         check_is_fitted(self)
         shape = (self.n_features_in_,) if self._input_kind == "features" else self.image_size_
-        export(self.network_, shape, path, self._query_weights())
+        network = self.network_
+        if hasattr(self, "mean_"):
+            network = copy.deepcopy(network)
+            network.standardize(self.mean_, self.scale_)
+        export(network, shape, path, self._query_weights())
 
     def __getstate__(self):
         """Pickle the network as it is on a CPU, so that it loads where there is no GPU."""

@@ -61,8 +61,11 @@ def evaluate(metric, counts, *, k=None, radius=None, ties="mean", **options):
     size = _batch_size(counts, ties, found)
     for rows in [slice(start, start + size) for start in range(0, len(counts), size)]:
         ranking = _Ranking(counts[rows], ties)
+        most = ranking.largest_relevance() if metric in _UP_TO_RELEVANCE else 1
         for column, cut in enumerate(np.ravel(cuts)):
-            values[rows, column] = METRICS[metric](ranking.cut(**{name: cut}), **options)
+            value = METRICS[metric](ranking.cut(**{name: cut}), **options)
+            # Rounding may go beyond the ends.
+            values[rows, column] = np.clip(value, 0, most)
     values[~counts[:, :, 1:].any(axis=(1, 2))] = np.nan
     return values if np.ndim(cuts) else values[:, 0]
 
@@ -140,6 +143,10 @@ class _Ranking:
     def relevances(self):
         """Relevance of each column of the table."""
         return np.arange(self.counts.shape[2])
+
+    def largest_relevance(self):
+        """Return the largest relevance of an item, for each query."""
+        return (self.relevances * self.counts.any(axis=1)).max(axis=1)
 
     def total(self, worth):
         """Return the total over each group of what an item of each relevance is worth.
@@ -424,6 +431,8 @@ METRICS = {
     "reciprocal_rank": _reciprocal_rank,
     "weighted_average_precision": _weighted_average_precision,
 }
+# Those whose largest value is the largest relevance, and not 1.
+_UP_TO_RELEVANCE = {"acg", "weighted_average_precision"}
 
 # The options that a metric takes beside the parameters of all, and the values of each. The first
 # value is the default.

@@ -88,16 +88,20 @@ def ranking_loss(distances, relevance, *, margin, weighting="ndcg"):
         raise ValueError(f"weighting should be 'ndcg' or 'uniform', got {weighting!r}.")
     if distances.numel() == 0:
         return distances.sum(1)
-    levels, ranks = torch.unique(relevance, return_inverse=True)
     dtype = _accumulator(distances)
+    # Counted down from the largest of each row, gains are at most 1 however many labels there are,
+    # and differences of gains still depend on two levels alone.
+    relevance = relevance.long().contiguous()
+    below_largest = relevance.amax(dim=1, keepdim=True) - relevance
+    levels, ranks = torch.unique(below_largest, return_inverse=True)
     if weighting == "ndcg":
-        gains = torch.exp2(levels.to(dtype)) - 1
-        pair_weights = (gains[:, None] - gains[None, :]).clamp_(min=0)
+        powers = torch.exp2(-levels.to(dtype))
+        pair_weights = (powers[:, None] - powers[None, :]).clamp_(min=0)
     else:
-        pair_weights = (levels[:, None] > levels[None, :]).to(dtype)
+        pair_weights = (levels[:, None] < levels[None, :]).to(dtype)
     loss = _SortedHinge.apply(distances, ranks, pair_weights, float(margin))
     if weighting == "ndcg":
-        ideal = _ideal_dcg(gains[ranks])
+        ideal = _ideal_dcg(_scaled_gains(relevance, dtype))
         # A row without a relevant item has no pair; dividing its 0 by 1 keeps it 0.
         loss = loss / torch.where(ideal > 0, ideal, 1)
     return loss.to(distances.dtype)
@@ -181,7 +185,7 @@ def tie_aware_ndcg_loss(distances, relevance, *, n_bits):
     ideal = _ideal_dcg(gains)
     # A row without a relevant item has nothing to lose; dividing its 0 by 1 keeps it finite.
     loss = torch.where(ideal > 0, 1 - dcg / torch.where(ideal > 0, ideal, 1), 0)
-    return loss.to(distances.dtype)
+    return _between_0_and_1(loss).to(distances.dtype)
 
 
 def tie_aware_average_precision_loss(distances, relevance, *, n_bits):
@@ -250,7 +254,7 @@ def tie_aware_average_precision_loss(distances, relevance, *, n_bits):
     ranks, found = (2 * bins.cumsum(1) - bins + 1 for bins in (counts, hits))
     n_relevant = relevant.sum(1)
     loss = 1 - (hits * found / ranks).sum(1) / n_relevant.clamp(min=1)
-    return torch.where(n_relevant > 0, loss, 0).to(distances.dtype)
+    return _between_0_and_1(torch.where(n_relevant > 0, loss, 0)).to(distances.dtype)
 
 
 def _check_lists(distances, relevance, n_bits=1):
@@ -286,6 +290,11 @@ def _scaled_gains(relevance, dtype):
     # The factor drops out of the ratio of two DCGs, and many labels do not overflow.
     largest = relevance.amax(dim=1, keepdim=True).to(dtype)
     return torch.exp2(relevance.to(dtype) - largest) - torch.exp2(-largest)
+
+
+def _between_0_and_1(loss):
+    """Take off what rounding has put beyond the ends; the gradient stays as it is."""
+    return loss + (loss.clamp(0, 1) - loss).detach()
 
 
 def _whole(values, most):

@@ -117,13 +117,19 @@ def check_learnable(loss, labels):
     Raises
     ------
     ValueError
-        If no sample has a label; or no two samples share one, and the loss compares samples.
+        If no sample has a label, or all have the same; or no two samples share one, and the loss
+        compares samples.
     """
     most = labels.sum(axis=0, dtype=np.int64).max()
     if most < 1:
         raise ValueError(
             "No training sample has a label, so there is nothing to learn; got y of shape "
             f"{labels.shape} without a 1."
+        )
+    if not np.ptp(labels, axis=0).any():
+        raise ValueError(
+            f"y should vary over the training samples, got {len(labels)} equal rows: no loss "
+            "learns from samples of one class, or of the same labels."
         )
     if most < 2 and getattr(get_loss(loss), "needs_shared_labels", False):
         raise ValueError(
