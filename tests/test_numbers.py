@@ -237,3 +237,30 @@ def test_labels_that_nearly_all_share(loss, data):
     hasher = DeepRankingHasher(8, max_epochs=2, batch_size=50, loss=loss, **DEEP).fit(X, Y)
     assert np.isfinite(hasher.loss_curve_).all()
     assert 0 < hasher.score(X, Y) <= 1
+
+
+# Files of before.
+
+
+def test_hashers_whose_network_standardises_rows_itself(data, tmp_path):
+    X, y = data
+    hasher = HASHERS["deep"]().set_params(warm_start=True).fit(X, y)
+    projection = hasher.project(X)
+    # As a former version has left it.
+    hasher.network_.standardize(hasher.mean_, hasher.scale_)
+    del hasher.mean_, hasher.scale_
+    hasher.save(tmp_path / "before")
+    loaded = DeepRankingHasher.load(tmp_path / "before")
+    assert_allclose(loaded.project(X), projection, atol=1e-4)
+    assert_allclose(loaded.set_params(max_epochs=0).fit(X, y).project(X), projection, atol=1e-4)
+
+
+def test_warm_start_keeps_the_standardisation_of_rows(data):
+    X, y = data
+    hasher = HASHERS["deep"]().set_params(warm_start=True).fit(X, y)
+    mean, projection = hasher.mean_, hasher.project(X)
+    hasher.set_params(max_epochs=0).fit(X[:100] + 1, y[:100])
+    assert_array_equal(hasher.mean_, mean)
+    assert_allclose(hasher.project(X), projection, atol=1e-5)
+    hasher.set_params(warm_start=False).fit(X[:100] + 1, y[:100])
+    assert_allclose(hasher.mean_, X[:100].mean(axis=0) + 1)
