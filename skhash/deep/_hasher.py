@@ -1,6 +1,5 @@
 """DeepRankingHasher: parameters, the choice of parts, and scikit-learn's face."""
 
-import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin
 
