@@ -19,7 +19,8 @@ def make_heads(**params):
 
 def outputs_of(hasher, X):
     """Relaxed codes of each head, of shape (n_heads, n_samples, n_bits)."""
-    inputs = torch.tensor(X, dtype=torch.float32)
+    rows = (X - hasher.mean_) / hasher.scale_ if X.ndim == 2 else X
+    inputs = torch.tensor(rows, dtype=torch.float32)
     with torch.inference_mode():
         outputs = hasher.network_(inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs)
     relaxed = np.tanh(outputs.numpy().astype(np.float64) / 2)
