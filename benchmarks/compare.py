@@ -168,6 +168,13 @@ def coco17(path, cache):
     return photographs(images, target, cache / "coco17_features.npy")
 
 
+def coco17_classes(path, cache):
+    """Return the same for those of the images that have one label, which is their class."""
+    views, Y, n_queries, methods = coco17(path, cache)
+    of_one = Y.sum(axis=1) == 1
+    return {name: view[of_one] for name, view in views.items()}, Y[of_one], n_queries, methods
+
+
 def photographs(images, target, feature_file):
     """Return views, labels, number of queries and methods for photographs."""
     from _efficientnet import PIXELS, cached_features, mirrored_efficientnet_lite0
@@ -426,6 +433,7 @@ DATASETS = {
     "digits": digit_scenes,
     "mirflickr25k": mirflickr25k,
     "coco17": coco17,
+    "coco17-classes": coco17_classes,
     "mirflickr25k-losses": mirflickr25k_losses,
 }
 

@@ -179,18 +179,45 @@ def test_signs_are_alike_for_queries_and_items():
     assert not hasattr(hasher, "code_moments_")
 
 
-@pytest.mark.parametrize(("n_several", "joint"), [(0, False), (10, False), (11, True), (60, True)])
-def test_auto_is_joint_where_samples_have_several_labels(n_several, joint):
-    X, _ = make_rows(100)
+@pytest.mark.parametrize(
+    ("make", "n_several", "encoding"),
+    [
+        (make_rows, 0, "items"),
+        (make_rows, 10, "items"),
+        (make_rows, 11, "joint"),
+        (make_rows, 60, "joint"),
+        (make_images, 10, "signs"),
+        (make_images, 11, "joint"),
+    ],
+)
+def test_auto_depends_on_how_many_samples_have_several_labels(make, n_several, encoding):
+    X, _ = make(100)
     Y = np.eye(3, dtype=int)[np.arange(100) % 3]
     Y[:n_several] = 1
     auto, expected = (
-        make_joint().set_params(encoding=encoding).fit(X, Y)
-        for encoding in ("auto", "joint" if joint else "signs")
+        make_joint().set_params(encoding=choice).fit(X, Y) for choice in ("auto", encoding)
     )
-    assert hasattr(auto, "code_moments_") == joint
+    assert auto.encoding_ == expected.encoding_ == encoding
     assert_array_equal(auto.database_codes_, expected.database_codes_)
     assert_array_equal(auto.transform(X), expected.transform(X))
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_items_as_a_whole_and_queries_by_signs(n_heads, tmp_path):
+    X, Y = make_rows()
+    params = {"n_bits": 16, "n_heads": n_heads}
+    hasher, signs, joint = (
+        make_hasher(encoding=encoding, **params).fit(X, Y)
+        for encoding in ("items", "signs", "joint")
+    )
+    assert_array_equal(hasher.project(X), signs.project(X))
+    assert_array_equal(hasher.encode_database(X), joint.encode_database(X))
+    assert_array_equal(hasher.database_codes_, joint.database_codes_)
+    assert_allclose(hasher.bit_weights(X), np.abs(hasher.relaxed_codes(X)), rtol=1e-6)
+    hasher.save(tmp_path / "hasher")
+    loaded = DeepRankingHasher.load(tmp_path / "hasher")
+    assert_array_equal(loaded.project(X), hasher.project(X))
+    assert_array_equal(loaded.encode_database(X), hasher.encode_database(X))
 
 
 def test_fit_decides_on_the_encoding():

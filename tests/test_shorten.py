@@ -11,7 +11,13 @@ from test_deep_hasher import make_hasher, make_images, make_rows, tiny_backbone
 
 from skhash import DeepRankingHasher
 from skhash.codes import pack_codes
-from skhash.deep.losses import NestedLoss, RankingLoss, SequentialLoss, TieAwareNDCGLoss
+from skhash.deep.losses import (
+    CentralSimilarityLoss,
+    NestedLoss,
+    RankingLoss,
+    SequentialLoss,
+    TieAwareNDCGLoss,
+)
 from skhash.deep.networks import HeadEnsemble
 
 
@@ -71,7 +77,14 @@ def chosen(X, Y, **params):
     return head.input_dropout.p, hasher.loss_curve_
 
 
+def make_classes(make):
+    """The same samples with one class each."""
+    X, Y = make()
+    return X, Y.argmax(axis=1)
+
+
 NDCG, SEQUENCE = TieAwareNDCGLoss(), SequentialLoss(RankingLoss(), TieAwareNDCGLoss())
+CENTRES = CentralSimilarityLoss()
 
 
 @pytest.mark.parametrize(
@@ -82,8 +95,18 @@ NDCG, SEQUENCE = TieAwareNDCGLoss(), SequentialLoss(RankingLoss(), TieAwareNDCGL
         (make_images, {}, SEQUENCE, 0.0),
         (make_images, {"head_epochs": 1, "network": tiny_backbone}, NDCG, 36 / 1060),
         (make_images, {"network": tiny_backbone}, SEQUENCE, 0.0),
+        (partial(make_classes, make_rows), {}, CENTRES, 6 / 1030),
+        (partial(make_classes, make_images), {}, SEQUENCE, 0.0),
     ],
-    ids=["rows", "long rows", "images", "frozen backbone", "backbone from random weights"],
+    ids=[
+        "rows",
+        "long rows",
+        "images",
+        "frozen backbone",
+        "backbone from random weights",
+        "rows, one class each",
+        "images, one class each",
+    ],
 )
 def test_defaults_depend_on_what_the_head_reads(make, params, loss, dropout):
     X, Y = make()

@@ -12,12 +12,17 @@ from skhash.deep._encoding import code_moments, query_map, refined_codes
 from skhash.deep._heads import head_rotations, relaxed_codes
 from skhash.deep.losses import NestedLoss
 
-__all__ = ["NetworkCodesMixin"]
+__all__ = ["NetworkCodesMixin", "have_several_labels"]
 
 # Samples from which it is learnt how codes are made; more would change little.
 _N_SAMPLES = 20_000
-# Share of training samples with several labels above which "auto" is "joint".
+# Share of samples with several labels above which label sets are not taken for classes.
 _SEVERAL_LABELS = 0.1
+
+
+def have_several_labels(labels):
+    """Whether more than a tenth of label sets, an indicator matrix, have several labels."""
+    return (labels.sum(axis=1, dtype=np.int64) > 1).mean() > _SEVERAL_LABELS
 
 
 class NetworkCodesMixin:
@@ -117,19 +122,26 @@ class NetworkCodesMixin:
         """Learn how queries and items are encoded, from validated samples like them."""
         for name in ("head_rotations_", "code_moments_"):
             vars(self).pop(name, None)
-        several = (Y.sum(axis=1, dtype=np.int64) > 1).mean() > _SEVERAL_LABELS
-        joint = self.encoding == "joint" or (self.encoding == "auto" and several)
-        if not joint and self._n_heads() == 1:
+        self.encoding_ = self._chosen_encoding(Y)
+        if self.encoding_ == "signs" and self._n_heads() == 1:
             return
         rows = np.linspace(0, len(X) - 1, min(len(X), _N_SAMPLES)).astype(np.int64)
         projection = self._run_network(X, rows)
         if self._n_heads() > 1:
             self.head_rotations_ = head_rotations(relaxed_codes(projection), self.n_bits)
-        if joint:
-            self._fit_joint_codes(self._relaxed(projection))
+        if self.encoding_ != "signs":
+            self._fit_moments(self._relaxed(projection))
 
-    def _fit_joint_codes(self, relaxed):
-        """Learn how queries and items are encoded as a whole, from relaxed codes like theirs."""
+    def _chosen_encoding(self, Y):
+        """Return `encoding`, "auto" replaced by the choice for labels and what the head reads."""
+        if self.encoding != "auto":
+            return self.encoding
+        if have_several_labels(Y):
+            return "joint"
+        return "items" if self._reads_features() else "signs"
+
+    def _fit_moments(self, relaxed):
+        """Learn from relaxed codes how those like them are encoded as a whole."""
         nested = self.loss.lengths if isinstance(self.loss, NestedLoss) else [self.n_bits]
         self._code_lengths = [int(length) for length in nested]
         self.code_moments_ = code_moments(relaxed, self._code_lengths)
@@ -139,20 +151,20 @@ class NetworkCodesMixin:
         if not self._codes_are_relaxed():
             return projection
         relaxed = self._relaxed(projection)
-        if not hasattr(self, "code_moments_"):
+        if self.encoding_ != "joint":
             return relaxed
         return relaxed @ query_map(self.code_moments_).astype(relaxed.dtype).T
 
     def _codes_are_relaxed(self):
         """Whether codes are made of relaxed codes, of which the projection then is one."""
-        return hasattr(self, "head_rotations_") or hasattr(self, "code_moments_")
+        return hasattr(self, "head_rotations_") or self.encoding_ == "joint"
 
     def _relax(self, projection):
         return projection if self._codes_are_relaxed() else np.tanh(projection / 2)
 
     def _encode_items(self, X):
         relaxed = self._relaxed(self._run_network(X))
-        if not hasattr(self, "code_moments_"):
+        if self.encoding_ == "signs":
             return relaxed >= 0
         return refined_codes(relaxed, self.code_moments_[0], self._code_lengths)
 
@@ -161,6 +173,4 @@ class NetworkCodesMixin:
         if not self._codes_are_relaxed():
             return None
         weights = getattr(self, "head_rotations_", np.eye(self.n_bits)).T
-        return (
-            query_map(self.code_moments_) @ weights if hasattr(self, "code_moments_") else weights
-        )
+        return query_map(self.code_moments_) @ weights if self.encoding_ == "joint" else weights

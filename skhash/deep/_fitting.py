@@ -89,7 +89,7 @@ class TrainsMixin:
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         X_val, Y_val = self._validated_held_out()
         rows, score = self._split(X, Y, Y_val, seed)
-        loss, n_epochs = self._chosen_loss(), self._n_epochs(len(X))
+        loss, n_epochs = self._chosen_loss(Y), self._n_epochs(len(X))
         check_varies(X)
         check_learnable(loss, Y[rows])
         start_from = vars(self).pop("_start_from").get("network_")

@@ -4,7 +4,7 @@ import torch
 from sklearn.callback import CallbackSupportMixin
 
 from skhash.base import BaseHasher
-from skhash.deep._codes import NetworkCodesMixin
+from skhash.deep._codes import NetworkCodesMixin, have_several_labels
 from skhash.deep._fitting import TrainsMixin
 from skhash.deep._inputs import ImageArray, ImageFiles, input_kind
 from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin
@@ -115,8 +115,9 @@ class DeepRankingHasher(
         ``skhash.deep.losses.RankingLoss(margin=4)``. Its parameters are reached as
         ``loss__margin`` and the like, in `set_params` and in a grid search. The user guide lists
         the losses, and shows how to add one. "auto" is "tie_aware_ndcg" for feature rows and
-        pretrained networks. From random weights that learns slowly, and there "auto" is "ranking"
-        for two thirds of the training and "tie_aware_ndcg" for the last one.
+        pretrained networks, and "csq" if at most a tenth of the training samples have several
+        labels. From random weights "auto" is "ranking" for two thirds of the training and
+        "tie_aware_ndcg", which learns slowly there, for the last one.
 
     head_epochs : int, default=0
         Epochs at the start in which the backbone is frozen and only the head is trained. The
@@ -208,17 +209,18 @@ class DeepRankingHasher(
         "bfloat16" runs the network under automatic mixed precision; "auto" does so for images
         where the device has arithmetic for it. Loss and parameters stay float32.
 
-    encoding : {"auto", "joint", "signs"}, default="auto"
+    encoding : {"auto", "joint", "items", "signs"}, default="auto"
         How codes are made of what the network says. "signs" takes its signs, for queries and
         items alike. "joint" does so for neither. The code of an item is chosen as a whole: bits
         are flipped by which its inner products with relaxed codes of queries come nearer to those
         of its own relaxed code. What one bit rounds off, others make good. The code of a query is
         the signs of a linear map of its relaxed code, by which its inner products with the codes
-        of items come near to those of relaxed codes. Where images have several labels, codes rank
-        far better that way, where each has one class they do not: "auto" is "joint" if more than
-        a tenth of the training samples have several labels. An item is then, as a query, at a
-        distance of some bits from itself. Take "signs" to look for duplicates, or where codes of
-        items are made by `transform`.
+        of items come near to those of relaxed codes. "items" has no such map: queries are encoded
+        by signs, items as a whole. Codes of new images rank far better that way than by signs:
+        "auto" is "joint" if more than a tenth of the training samples have several labels, else
+        "items" for feature rows and pretrained networks, and "signs" for others. An item is then,
+        as a query, at a distance of some bits from itself. Take "signs" to look for duplicates, or
+        where codes of items are made by `transform`.
 
     n_neighbors : int, default=5
         Number of neighbours that vote in `predict`, and the default of `kneighbors`.
@@ -268,7 +270,10 @@ class DeepRankingHasher(
 
     code_moments_ : ndarray of shape (3, n_bits, n_bits)
         Second moments of relaxed codes, of binary ones, and of both, over (at most 20,000 of) the
-        training samples, from which codes are made; only where the encoding is "joint".
+        training samples, from which codes are made; not where `encoding_` is "signs".
+
+    encoding_ : {"joint", "items", "signs"}
+        `encoding`, "auto" replaced by the choice for the labels.
 
     head_rotations_ : ndarray of shape (n_heads * n_bits, n_bits)
         From relaxed codes of all heads to their rotated mean; only of several heads.
@@ -473,9 +478,9 @@ class DeepRankingHasher(
         pretrained = self.weights is not None or self.head_epochs > 0
         return pretrained or self._input_kind == "features"
 
-    def _chosen_loss(self):
-        """Return `loss`, "auto" replaced by the choice for what the network starts from."""
-        return choose_loss(self.loss, self._reads_features())
+    def _chosen_loss(self, Y):
+        """Return `loss`, "auto" replaced by the choice for labels and what the head reads."""
+        return choose_loss(self.loss, self._reads_features(), have_several_labels(Y))
 
     def _build(self, X, device, start_from=None):
         """Make the network, or a copy of the one that training is to start from."""

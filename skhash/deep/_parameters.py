@@ -48,7 +48,7 @@ CONSTRAINTS = {
     "checkpoint_dir": [str, os.PathLike, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-    "encoding": [StrOptions({"auto", "joint", "signs"})],
+    "encoding": [StrOptions({"auto", "joint", "items", "signs"})],
     "verbose": ["verbose"],
     "random_state": ["random_state"],
 }

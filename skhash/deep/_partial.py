@@ -42,7 +42,7 @@ class TrainsInPartsMixin(PartialFitMixin):
             self.loss_curve_ = self.history_["loss"]
             self.network_.to(device)
             if state["loss"] is None:
-                state["loss"] = self._start_loss(self._chosen_loss(), Y, device)
+                state["loss"] = self._start_loss(self._chosen_loss(Y), Y, device)
         self._train_part(X, Y, state, device, draws)
         self.network_.eval()
         self._fit_codes(X, Y)

@@ -60,6 +60,8 @@ class NetworkFilesMixin:
     def _take_over(self, learnt):
         """Set what was learnt, and rebuild the network around its tensors."""
         tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}
+        # Files of former versions have no such attribute.
+        learnt.setdefault("encoding_", "joint" if "code_moments_" in learnt else "signs")
         super()._take_over(learnt)
         features = self._input_kind == "features"
         # The generator of torch is to be left alone by weights that are overwritten.

@@ -79,8 +79,8 @@ def get_loss(loss):
     return loss
 
 
-def choose_loss(loss, has_features):
-    """Return `loss`, "auto" replaced by the choice for what the network starts from.
+def choose_loss(loss, has_features, several_labels):
+    """Return `loss`, "auto" replaced by the choice for labels and what the network starts from.
 
     Parameters
     ----------
@@ -90,17 +90,21 @@ def choose_loss(loss, has_features):
     has_features : bool
         Whether the head reads features that mean something from the start.
 
+    several_labels : bool
+        Whether samples have several labels, and not each one class.
+
     Returns
     -------
     loss : str or object with a method `start`
-        For "auto", :class:`TieAwareNDCGLoss` on such features. From random weights it learns too
-        slowly, and :class:`RankingLoss` goes before it.
+        For "auto", :class:`TieAwareNDCGLoss` on such features, and :class:`CentralSimilarityLoss`
+        where each sample has one class. From random weights the first learns too slowly, and
+        :class:`RankingLoss` goes before it.
     """
     if loss != "auto":
         return loss
-    return (
-        TieAwareNDCGLoss() if has_features else SequentialLoss(RankingLoss(), TieAwareNDCGLoss())
-    )
+    if not has_features:
+        return SequentialLoss(RankingLoss(), TieAwareNDCGLoss())
+    return TieAwareNDCGLoss() if several_labels else CentralSimilarityLoss()
 
 
 def check_learnable(loss, labels):
