@@ -253,3 +253,18 @@ def test_shorter_codes_are_made_at_each_length_of_a_nested_loss():
 def test_error_on_the_encoding():
     with pytest.raises(ValueError, match="'encoding' parameter of DeepRankingHasher"):
         make_hasher(encoding="best").fit(*make_rows())
+
+
+@pytest.mark.parametrize(("square", "factors"), [(0.4, (1e-3, 0.1)), (0.8, (1.5, 10.0))])
+def test_codes_do_not_depend_on_a_scale_that_is_out_of_range(square, factors):
+    relaxed = make_relaxed(50)
+    relaxed *= np.sqrt(square / np.square(relaxed).mean())
+    for factor in factors:
+        assert_array_equal(refined(factor * relaxed), refined(relaxed))
+    assert not np.array_equal(refined(relaxed * np.sqrt(0.6 / square)), refined(relaxed))
+
+
+def test_short_relaxed_codes_are_not_matched_by_bits_that_cancel_out():
+    # Four bits say the same, weakly: unscaled, two of them would say the opposite.
+    relaxed = 0.05 * np.array([[1.0, 1, 1, 1], [-1, -1, -1, -1], [1, 1, 1, 1]])
+    assert ((refined(relaxed) == (relaxed > 0)).sum(axis=1) >= 3).all()

@@ -9,6 +9,8 @@ __all__ = ["code_moments", "query_map", "refined_codes"]
 _BLOCK_CODES = 4096
 # Weight of the error along the item's own direction, in mean eigenvalues of the second moment.
 _OWN_WEIGHT = 5.0
+# Mean square that relaxed codes are scaled to before binary ones are chosen, if theirs is beyond.
+_LEAST_SQUARE, _MOST_SQUARE = 0.5, 0.7
 # Ridge of the map of queries, in mean squares of a bit.
 _RIDGE = 0.75
 # Passes over the bits, of which a few are enough for nothing to change.
@@ -77,6 +79,10 @@ def refined_codes(relaxed, moment, lengths):
     error along the item's own direction, in which its nearest queries lie [1]_. The minimum is
     looked for by descent from the signs of :math:`h`, bit by bit, until no single bit lowers it.
 
+    Rankings do not depend on the scale of :math:`h`, the minimum does: relaxed codes much shorter
+    than binary ones would be matched by bits that cancel out, and those as long by their signs.
+    So they are scaled to a mean square between 0.5 and 0.7 of a bit.
+
     Parameters
     ----------
     relaxed : ndarray of shape (n_samples, n_bits), floating
@@ -114,9 +120,16 @@ def refined_codes(relaxed, moment, lengths):
         block = relaxed[rows].astype(np.float64)
         signs = np.where(block >= 0, 1.0, -1.0)
         for start, stop in zip((0, *lengths[:-1]), lengths, strict=True):
-            _descend(signs[:, :stop], block[:, :stop], moment[:stop, :stop], start)
+            within = moment[:stop, :stop]
+            _descend(signs[:, :stop], _scale(within) * block[:, :stop], within, start)
         codes[rows] = signs > 0
     return codes
+
+
+def _scale(moment):
+    """Return the factor that brings relaxed codes of a second moment to a mean square in range."""
+    square = np.trace(moment) / len(moment)
+    return np.sqrt(np.clip(square, _LEAST_SQUARE, _MOST_SQUARE) / square) if square > 0 else 1.0
 
 
 def _descend(codes, relaxed, moment, start):
