@@ -446,7 +446,8 @@ def find_unreadable_images(paths, *, decode=True, n_jobs=None):
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise ValueError(
-            f"paths should be a sequence of paths of image files, got {paths!r} alone: pass [path]."
+            "paths should be a sequence of paths of image files, got "
+            f"{paths!r} alone: pass [path]."
         )
     paths = [os.fsdecode(path) for path in paths]
     return find_faults(paths, decode=decode, n_threads=effective_n_jobs(n_jobs))
