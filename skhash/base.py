@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skhash._labels import LabelSpace
 from skhash._persistence import SaveMixin
 from skhash._range import in_range
+from skhash._samples import check_in_memory
 from skhash._search import nearest, vote_shares
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import pack_codes, unpack_codes
@@ -69,6 +70,7 @@ class BaseHasher(
 
     def _validate_X(self, X, *, reset):
         """Return `X` as the algorithm takes it, or raise."""
+        check_in_memory(X)
         # The search for infinite values adds all up first, which large ones overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(

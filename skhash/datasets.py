@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from sklearn.datasets import get_data_home, load_digits
 from sklearn.utils import Bunch, check_random_state
 
+from skhash._images import read_rgb
 from skhash._io import replaced_file
 from skhash._sklearn import Interval, StrOptions, num_samples, validate_params
 
@@ -98,7 +99,7 @@ def fetch_mirflickr25k(path=None, *, image_size=128, cache=None, n_jobs=None):
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        `images`, ndarray or memmap of shape (25000, image_size, image_size, 3), uint8, or
+        `images`, ndarray or memmap of shape (25000, image_size, image_size, 3), uint8, upright, or
         ndarray of 25,000 path strings if `image_size` is None; `target`, indicator ndarray of
         shape (25000, 38), uint8; `target_names`, ndarray of 38 str, sorted; `image_id`, ndarray
         of shape (25000,), the numbers in the file names; `DESCR`, str.
@@ -298,14 +299,14 @@ def _decode_all(files, ids, images, n_jobs):
 
 def _decode(file, image_id, size):
     """Return one image as RGB (height, width, 3), resized whole."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    source = file if isinstance(file, Path) else io.BytesIO(file)
+    is_path = isinstance(file, Path)
     try:
-        with Image.open(source) as image:
-            image = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"Image {image_id} of MIRFLICKR-25K cannot be decoded.") from error
+        image = Image.fromarray(read_rgb(file if is_path else io.BytesIO(file)))
+    except ValueError as error:
+        place = f" ({file})" if is_path else ""
+        raise ValueError(f"Image {image_id} of MIRFLICKR-25K {error}{place}.") from error
     if image.size != size[::-1]:
         image = image.resize(size[::-1], Image.Resampling.BICUBIC)
     return np.asarray(image)

@@ -1,5 +1,6 @@
-"""For those who write hashers, and for reports: checks of a hasher, and versions."""
+"""Checks of hashers and of image files, and versions for reports."""
 
+import os
 import pickle
 import platform
 import sys
@@ -9,16 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from skhash._images import find_faults
 from skhash._search import vote_shares
 from skhash._version import __version__
 from skhash.codes import hamming_distances, pack_codes
 from skhash.metrics._ranking import ndcg_score
 
-__all__ = ["check_hasher", "show_versions"]
+__all__ = ["check_hasher", "find_unreadable_images", "show_versions"]
 
 _DEPENDENCIES = (
     "scikit-learn",
@@ -405,6 +408,49 @@ _CHECKS = (
     check_partial_fit,
     check_copies,
 )
+
+
+def find_unreadable_images(paths, *, decode=True, n_jobs=None):
+    """Find the image files that :class:`skhash.DeepRankingHasher` would not read.
+
+    Parameters
+    ----------
+    paths : array-like of shape (n_files,), of str or path-like
+        Image files.
+
+    decode : bool, default=True
+        Whether to decode them, which takes about as long as an epoch of training reads them. If
+        not, files are looked at only as far as `fit` does at its start: whether they are there,
+        are empty, and have the header of an image. That does not tell files that were cut off.
+
+    n_jobs : int, default=None
+        Number of threads, as joblib understands it.
+
+    Returns
+    -------
+    faults : dict of int to str
+        What is wrong with files, by their positions in `paths`, ascending; empty if all is well.
+
+    Raises
+    ------
+    ValueError
+        If `paths` is a single path.
+
+    Examples
+    --------
+    >>> from skhash.utils import find_unreadable_images
+    >>> find_unreadable_images(["absent.jpg"])
+    {0: 'does not exist'}
+
+    Rows are kept for training with ``kept = np.setdiff1d(np.arange(len(paths)), [*faults])``.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise ValueError(
+            "paths should be a sequence of paths of image files, got "
+            f"{paths!r} alone: pass [path]."
+        )
+    paths = [os.fsdecode(path) for path in paths]
+    return find_faults(paths, decode=decode, n_threads=effective_n_jobs(n_jobs))
 
 
 def show_versions():

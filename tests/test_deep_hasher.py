@@ -808,7 +808,7 @@ def test_error_on_images():
     check_error(ValueError, rf"{shape} shape \(60, 8, 8, 1\)", X[..., :1], Y)
     check_error(ValueError, rf"{shape} shape \(0, 8, 8, 3\)", X[:0], Y[:0])
     check_error(ValueError, "images of dtype uint8, from 0 to 255, got dtype float64", X / 255, Y)
-    check_error(ValueError, "dim 3|[Ee]xpected 2D", X[..., 0], Y)
+    check_error(ValueError, r"shape \(60, 8, 8\)\. np\.repeat\(X\[\.\.\., None\], 3", X[..., 0], Y)
     check_error(ValueError, r"1 sample\(s\).*minimum of 2", X[:1], Y[:1])
 
 
@@ -931,16 +931,16 @@ def test_error_on_files(tmp_path):
         check_error(
             ValueError, "image_size should be given for image files", paths, Y, network=network
         )
-    match = "image file that does not exist: .*absent"
+    match = r"X\[3\] is the file absent\.png, which does not exist"
     check_error(FileNotFoundError, match, [*paths[:3], "absent.png"], Y, **size)
-    match = "cannot be decoded as an image: .*text"
+    match = r"X\[3\] is the file .*text\.png, which cannot be decoded as an image"
     check_error(ValueError, match, [*paths[:3], tmp_path / "text.png"], Y, **size)
     check_error(ValueError, r"1 sample\(s\).*minimum of 2", paths[:1], Y[:1], **size)
     check_error(ValueError, r"0 sample\(s\)", np.array([], dtype=str), Y[:0], **size)
     hasher = make_hasher(**size).fit(paths, Y)
     with pytest.raises(FileNotFoundError, match="absent"):
         hasher.transform(["absent.png"])
-    with pytest.raises(ValueError, match=r"cannot be decoded as an image: .*text"):
+    with pytest.raises(ValueError, match=r"text\.png, which cannot be decoded as an image"):
         hasher.transform([tmp_path / "text.png"])
 
 

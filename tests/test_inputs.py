@@ -14,7 +14,14 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skhash.deep import _inputs
-from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, input_kind, prefetched
+from skhash.deep._inputs import (
+    FeatureRows,
+    ImageArray,
+    ImageFiles,
+    ImageSequence,
+    prefetched,
+)
+from skhash.deep._kinds import input_kind
 
 
 def make_images(n=7, height=6, width=5, seed=0):
@@ -25,7 +32,7 @@ class Series:
     """What a pandas Series is to numpy: it has a shape and becomes an array."""
 
     def __init__(self, values):
-        self._values = np.array(values, dtype=object)
+        self._values = np.fromiter(values, object, len(values))
         self.shape = self._values.shape
 
     def __array__(self, dtype=None, copy=None):
@@ -49,7 +56,6 @@ class Name:
         ("a.png",),
         [Path("a.png"), Path("b.png")],
         ["a.png", Path("b.png")],
-        [b"a.png"],
         [Name()],
         np.array(["a.png", "b.png"]),
         np.array(["a.png", "b.png"], dtype=object),
@@ -87,14 +93,9 @@ def test_kind_images(X):
         [1.0, 2.0],
         [],
         [[1.0], [2.0, 3.0]],
-        [np.zeros((4, 4, 3)), np.zeros((5, 4, 3))],
-        make_images()[0],
         np.array([["a.png", "b.png"]]),
-        np.array([None, "a.png"], dtype=object),
         np.array([], dtype=object),
         np.float64(1),
-        "a.png",
-        Path("a.png"),
         None,
         Series([1, 2]),
         sparse.csr_array(np.eye(3)),
@@ -104,6 +105,69 @@ def test_kind_images(X):
 )
 def test_kind_features(X):
     assert input_kind(X) == "features"
+
+
+PILLOW = Image.fromarray(make_images()[0])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [PILLOW, PILLOW],
+        [(PILLOW, 1)],
+        [(make_images()[0], 1), (make_images()[0], 0)],
+        [(torch.zeros(3, 4, 4), 1)],
+        np.array([PILLOW, None], dtype=object)[:1],
+        Series([PILLOW]),
+        [np.zeros((4, 4, 3)), np.zeros((5, 4, 3))],
+        [torch.zeros(3, 4, 4), torch.zeros(3, 5, 4)],
+        torch.utils.data.TensorDataset(torch.zeros(2, 3)),
+    ],
+    ids=lambda X: type(X).__name__,
+)
+def test_kind_image_sequence(X):
+    assert input_kind(X) == "image sequence"
+
+
+class Endless(torch.utils.data.Dataset):
+    """A data set as the documentation of torch shows them: it raises no IndexError."""
+
+    def __getitem__(self, row):
+        return np.zeros((4, 4, 3), np.uint8), 0
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield from make_images()
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ("a.png", r"sequence of paths .* got 'a\.png' alone: pass \[path\]"),
+        (Path("a.png"), r"got PosixPath\('a\.png'\) alone|got WindowsPath"),
+        (b"a.png", "got b'a.png' alone"),
+        ([b"a.png"], r"str or path-like, got bytes as X\[0\].*os\.fsdecode"),
+        (["a.png", b"b.png"], r"got bytes as X\[1\]"),
+        (np.array([b"a.png"]), "got bytes"),
+        (np.array([None, "a.png"], dtype=object), r"got None, of type NoneType, as X\[0\]"),
+        (Series(["a.png", float("nan")]), r"got nan, of type float, as X\[1\]"),
+        (["a.png", make_images()[0]], r"of type ndarray, as X\[1\]"),
+        ((path for path in ["a.png"]), r"gone through again, got a generator\. list\(X\)"),
+        (map(str, [1]), "got a map"),
+        ({"a.png"}, "rows by number, got a set"),
+        (torch.utils.data.DataLoader([1]), "got a DataLoader, which can only be gone through"),
+        (Stream(), "with a length, got a Stream"),
+        (Endless(), "with a length, got a Endless without __len__"),
+        (make_images()[0], r"shape \(6, 5, 3\).*np\.repeat\(X\[\.\.\., None\].*X\[None\]"),
+        (make_images()[0].tolist(), r"shape \(6, 5, 3\)"),
+        (torch.zeros(6, 28, 28), r"shape \(6, 28, 28\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_error_on_what_is_no_samples(X, message):
+    with pytest.raises(ValueError, match=message):
+        input_kind(X)
 
 
 # Rows of features.
@@ -218,7 +282,7 @@ def save(image, path, **params):
     return str(path)
 
 
-@pytest.mark.parametrize("form", [str, Path, lambda path: str(path).encode(), np.str_])
+@pytest.mark.parametrize("form", [str, Path, np.str_])
 @pytest.mark.parametrize("rows", ROWS, ids=str)
 def test_files_of_lossless_images_give_what_the_array_gives(form, rows, tmp_path):
     X = make_images()
@@ -308,9 +372,11 @@ def test_files_of_different_sizes_share_a_batch(tmp_path):
 
 def test_error_names_missing_file(tmp_path):
     there = save(Image.fromarray(GREY), tmp_path / "there.png")
-    with pytest.raises(FileNotFoundError, match=r"file that does not exist: .*absent\.png"):
+    with pytest.raises(
+        FileNotFoundError, match=r"X\[1\] is the file .*absent\.png, which does not"
+    ):
         ImageFiles([there, tmp_path / "absent.png"])
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(ValueError, match="which is a folder"):
         ImageFiles([tmp_path])
 
 
@@ -330,9 +396,79 @@ def spoiled_files(tmp_path):
 
 def test_error_names_file_that_is_no_whole_image(tmp_path):
     for path in spoiled_files(tmp_path):
-        with pytest.raises(ValueError, match="cannot be decoded as an image") as error:
+        fault = "cannot be decoded as an image" if path.stat().st_size else "is empty"
+        with pytest.raises(ValueError, match=fault) as error:
             ImageFiles([path], (6, 5)).batch([0])
         assert str(path) in str(error.value)
+
+
+# Images one at a time.
+
+
+SEQUENCES = {
+    "images of Pillow": lambda X: [Image.fromarray(x) for x in X],
+    "images with labels": lambda X: [(Image.fromarray(x), 3) for x in X],
+    "object array": lambda X: np.fromiter(map(Image.fromarray, X), object, len(X)),
+    "Series": lambda X: Series([Image.fromarray(x) for x in X]),
+    "tensors with labels": lambda X: [(torch.from_numpy(x).permute(2, 0, 1), 0) for x in X],
+    "TensorDataset": lambda X: torch.utils.data.TensorDataset(torch.from_numpy(X)),
+}
+
+
+@pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+def test_sequence_gives_what_the_array_gives(make, rows):
+    X = make_images()
+    sequence = make(X)
+    for size in [(6, 5), (4, 9)]:
+        source = ImageSequence(sequence, size)
+        assert len(source) == 7
+        assert torch.equal(source.batch(rows), ImageArray(X, size).batch(rows))
+
+
+def test_size_of_a_sequence():
+    image = Image.fromarray(make_images()[0])
+    assert ImageSequence([image, image]).native_size == (6, 5)
+    assert ImageSequence([image, image.rotate(90, expand=True)]).native_size is None
+    assert ImageSequence(SEQUENCES["TensorDataset"](make_images())).native_size is None
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"got ndarray of shape \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"of shape \(4, 4, 4\)"),
+        (np.zeros((4, 0, 3), np.uint8), r"of shape \(4, 0, 3\)"),
+        (np.zeros((4, 4, 3)), r"uint8, from 0 to 255, got dtype float64"),
+        ((torch.zeros(3, 4, 4), 1), r"got dtype torch\.float32\. Without transforms\.ToTensor"),
+        ({"image": 1}, "got dict"),
+        ((), "got tuple"),
+        (None, "got NoneType"),
+        (Image.new("F", (4, 4)), "holds floating point numbers"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("row", [0, 1])
+def test_error_on_what_is_no_image(sample, message, row):
+    samples = [make_images()[0], sample]
+    with pytest.raises(ValueError, match=message) as error:
+        ImageSequence(samples if row else samples[::-1], (4, 4)).batch([1])
+    assert str(error.value).startswith(f"X[{row}] ")
+
+
+def test_error_of_a_data_set_names_the_row():
+    class Failing(Endless):
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, row):
+            if row == 7:
+                raise KeyError("lost")
+            return super().__getitem__(row)
+
+    with pytest.raises(KeyError, match="lost") as error:
+        ImageSequence(Failing(), (4, 4)).batch(slice(5, 9))
+    assert error.value.__notes__ == ["This was raised by row 7 of X."]
 
 
 # Reading ahead.

@@ -229,6 +229,21 @@ def test_retrieval_shows_what_kneighbors_finds(hasher, scenes):
             assert is_framed == [not shared] * 4
 
 
+class Series:
+    """What a pandas Series is to those who index it: its labels are not positions."""
+
+    def __init__(self, values):
+        self.iloc = values
+
+    def __len__(self):
+        return len(self.iloc)
+
+    def __getitem__(self, label):
+        if isinstance(label, slice):
+            return Series(self.iloc[label])
+        return self.iloc[-1 - label]
+
+
 def test_retrieval_takes_all_kinds_of_images(problem, scenes, tmp_path):
     query_codes, query_labels, database_codes, database_labels = problem
     images = scenes[0]
@@ -236,7 +251,11 @@ def test_retrieval_takes_all_kinds_of_images(problem, scenes, tmp_path):
     for image, file in zip(images, files, strict=True):
         Image.fromarray(image).save(file)
     shown = []
-    for made in (images, images.transpose(0, 3, 1, 2), files, [str(file) for file in files]):
+    pictures = [Image.fromarray(image) for image in images]
+    opaque = np.concatenate([images, np.full_like(images[..., :1], 255)], axis=3)
+    forms = [images, images.transpose(0, 3, 1, 2), files, [str(file) for file in files]]
+    forms += [pictures, [(picture, "label") for picture in pictures], Series(files), opaque]
+    for made in forms:
         display = RetrievalDisplay.from_codes(
             query_codes[:2],
             sparse.csr_matrix(query_labels[:2]),
@@ -248,7 +267,7 @@ def test_retrieval_takes_all_kinds_of_images(problem, scenes, tmp_path):
         )
         shown.append([np.asarray(ax.images[0].get_array()) for ax in display.axes_.flat])
     for other in shown[1:]:
-        np.testing.assert_array_equal(other, shown[0])
+        np.testing.assert_array_equal(np.array(other)[..., :3], shown[0])
     assert display.query_labels[0] == [str(i) for i in np.flatnonzero(query_labels[0])]
     gray = display.plot()
     gray.queries = [image[..., 0] for image in images[:2]]

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 
 from skhash.deep._checkpoint import open_checkpoint
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
@@ -74,6 +75,7 @@ class TrainsMixin:
         n_epochs = None if self.max_epochs == "auto" else self.head_epochs + self.max_epochs
         self._init_callback_context(max_subtasks=n_epochs)
 
+    @torch.inference_mode(False)
     def _fit_once(self, X, y):
         names = ("network_", "mean_", "scale_") if self.warm_start else ()
         self._start_from = {name: vars(self)[name] for name in names if name in vars(self)}

@@ -6,16 +6,15 @@ from sklearn.callback import CallbackSupportMixin
 from skhash.base import BaseHasher
 from skhash.deep._codes import NetworkCodesMixin, have_several_labels
 from skhash.deep._fitting import TrainsMixin
-from skhash.deep._inputs import ImageArray, ImageFiles, input_kind
 from skhash.deep._parameters import CONSTRAINTS, LossParamsMixin
-from skhash.deep._partial import TrainsInPartsMixin, check_minimum
+from skhash.deep._partial import TrainsInPartsMixin
 from skhash.deep._rows import StandardizedRowsMixin
 from skhash.deep._runner import Runner
+from skhash.deep._samples import TakesSamplesMixin
 from skhash.deep._saving import NetworkFilesMixin
 from skhash.deep.losses import SampledRankingLoss, choose_loss
 from skhash.deep.networks import (
     build_network,
-    choose_image_size,
     choose_network,
     copy_weights,
 )
@@ -30,6 +29,7 @@ class DeepRankingHasher(
     NetworkCodesMixin,
     NetworkFilesMixin,
     StandardizedRowsMixin,
+    TakesSamplesMixin,
     TrainsInPartsMixin,
     TrainsMixin,
     BaseHasher,
@@ -99,7 +99,7 @@ class DeepRankingHasher(
 
     image_size : int, tuple (height, width) or "auto", default="auto"
         Whole images are resized to it, never cropped. "auto" is 224 for "alexnet", and else the
-        size of the images, which image files do not have: give it for those.
+        size of the images, which image files and data sets do not have: give it for those.
 
     normalization : tuple (mean, std) or "auto", default="auto"
         What is subtracted from pixels (0 to 255), and divided by: numbers, or one a channel.
@@ -287,8 +287,11 @@ class DeepRankingHasher(
     Notes
     -----
     `X` may be feature rows (n_samples, n_features); images (n_samples, height, width, 3) or
-    (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; or a sequence of
-    paths of image files. Only a few batches of a mapped array or of files are held at a time.
+    (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; a sequence of paths
+    of image files; or a sequence of images, or of tuples of an image and more, such as a map-style
+    data set of torch. Only a few batches of a mapped array, of files or of a data set are held at
+    a time. Images are turned upright, as their EXIF orientation says. The user guide says how
+    other kinds of files are read, and which are refused.
 
     `partial_fit` trains all of the network for one epoch on one more part, at constant rates. The
     first call makes the network; after `fit`, calls go on from what was learnt. The parameters
@@ -453,21 +456,6 @@ class DeepRankingHasher(
             "weight_decay": 5e-4,
         }
         return cls(n_bits, **(procedure | overrides))
-
-    def _validate_X(self, X, *, reset):
-        kind = input_kind(X)
-        if reset:
-            self._input_kind = kind
-        elif (kind == "features") != (self._input_kind == "features"):
-            raise ValueError(f"X should be {self._input_kind}, as in fit, got {kind}.")
-        if kind == "features":
-            return self._rows(super()._validate_X(X, reset=reset), learns=reset)
-        source = (ImageFiles if kind == "files" else ImageArray)(X)
-        check_minimum(len(source), 1 + reset, self)
-        if reset:
-            self.image_size_ = choose_image_size(self.image_size, self.network, source.native_size)
-        source.size = self.image_size_
-        return source
 
     def _chosen_network(self):
         """Return `network`, "auto" replaced by the choice for the input that it has."""

@@ -3,48 +3,28 @@
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
+
+from skhash._images import as_rgb, find_faults, is_image, read_rgb
+from skhash._samples import is_lazy
 
 __all__ = [
     "FeatureRows",
     "ImageArray",
     "ImageFiles",
+    "ImageSequence",
     "flip_some",
-    "input_kind",
     "prefetched",
 ]
 
 
 # Largest feature for which squares of what a network makes of it stay within float32.
 _LARGEST = 2.0**50
-
-
-def input_kind(X):
-    """Return "files", "images" or "features" (which includes all that is malformed)."""
-    if not hasattr(X, "shape"):
-        # Ragged or exotic input is left to the validation of features, which words it well.
-        try:
-            X = np.asarray(X)
-        except ValueError:
-            return "features"
-    if len(X.shape) == 1 and _holds_paths(X):
-        return "files"
-    return "images" if len(X.shape) == 4 else "features"
-
-
-def _holds_paths(X):
-    """Whether a 1D array holds strings or path objects."""
-    X = np.asarray(X)
-    if X.ndim != 1:  # a sparse array, which numpy takes for one object
-        return False
-    return X.dtype.kind in "UST" or (
-        X.dtype.kind == "O" and len(X) > 0 and all(isinstance(x, (str, os.PathLike)) for x in X)
-    )
+# Rows that an error names, beside the first one.
+_LISTED = 5
 
 
 class FeatureRows:
@@ -108,11 +88,14 @@ class ImageArray:
         if X.ndim != 4 or 3 not in (X.shape[3], X.shape[1]) or 0 in X.shape:
             raise ValueError(
                 "X should be images of shape (n_samples, height, width, 3) or "
-                f"(n_samples, 3, height, width), got an array of shape {X.shape}."
+                f"(n_samples, 3, height, width), got an array of shape {X.shape}. "
+                "np.repeat(grey, 3, axis=-1) makes such of grey ones of shape "
+                "(n_samples, height, width, 1)."
             )
         if X.dtype != np.uint8:
             raise ValueError(
-                f"X should be images of dtype uint8, from 0 to 255, got dtype {X.dtype}."
+                f"X should be images of dtype uint8, from 0 to 255, got dtype {X.dtype}. "
+                "np.uint8(np.round(255 * X)) makes such of numbers from 0 to 1."
             )
         self.given = self._X = X
         self._channels_last = X.shape[3] == 3
@@ -131,45 +114,173 @@ class ImageArray:
 
 
 class ImageFiles:
-    """Image files, decoded when they are needed."""
+    """Image files, looked at as far as their headers at the start, decoded when needed.
+
+    Parameters
+    ----------
+    X : sequence of str or path-like
+        Their paths.
+
+    size : tuple (height, width), default=None
+        To which they are resized; it may be set later.
+
+    skip : bool, default=False
+        Whether a file that cannot be read is noted in `skipped`, and black in a batch, where it
+        would be an error else.
+
+    Attributes
+    ----------
+    skipped : dict of int to str, or None
+        Why files were skipped, by their rows; None if they are not to be.
+
+    Raises
+    ------
+    FileNotFoundError
+        If files do not exist, unless they are skipped. The error names the first.
+
+    ValueError
+        If files cannot be read for another reason.
+    """
 
     native_size = None
 
-    def __init__(self, X, size=None):
+    def __init__(self, X, size=None, *, skip=False):
         self.given = X
-        self._paths = [Path(os.fsdecode(x)) for x in X]
+        self.paths = [os.fsdecode(x) for x in X]
         self.size = size
         self.n_threads = min(8, os.cpu_count() or 1)
-        for path in self._paths:
-            if not path.is_file():
-                raise FileNotFoundError(f"X names an image file that does not exist: {path}.")
+        faults = find_faults(self.paths, n_threads=self.n_threads)
+        self.skipped = faults if skip else None
+        if faults and not skip:
+            self._raise(faults)
 
     def __len__(self):
-        return len(self._paths)
+        return len(self.paths)
 
     def batch(self, rows):
         """Decode these files to uint8 (len(rows), 3, height, width)."""
-        paths = self._paths[rows] if isinstance(rows, slice) else [self._paths[i] for i in rows]
-        return torch.stack([_resized(_decoded(path), self.size) for path in paths])
+        return torch.stack([self._image(row) for row in _numbers(rows, len(self))])
+
+    def _image(self, row):
+        """Return the resized image of one file."""
+        if self.skipped is None or row not in self.skipped:
+            try:
+                return _resized(_tensor(read_rgb(self.paths[row])), self.size)
+            except ValueError as error:
+                if self.skipped is None:
+                    self._raise({row: str(error)})
+                self.skipped[row] = str(error)
+        return torch.zeros((3, *self.size), dtype=torch.uint8)
+
+    def _raise(self, faults):
+        """Raise for files that cannot be read, by name for the first."""
+        (row, fault), *others = faults.items()
+        kind = FileNotFoundError if fault == "does not exist" else ValueError
+        raise kind(
+            f"X[{row}] is the file {self.paths[row]}, which {fault}.{_listed(others)} Leave such "
+            "files out of X and y (skhash.utils.find_unreadable_images finds them), or encode the "
+            "others with encode_files(X, on_error='skip')."
+        )
 
 
-def _decoded(path):
-    """Return the image of a file, uint8 (3, height, width), or raise naming the file."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(_to_rgb(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"X names a file that cannot be decoded as an image: {path}.") from error
+class ImageSequence:
+    """Images that a sequence gives one at a time, such as a data set of torch.
+
+    Parameters
+    ----------
+    X : sequence
+        Of images, or tuples of which the first is one: of Pillow, or uint8 arrays or tensors of
+        shape (height, width, 3) or (3, height, width). They are asked for in one thread at a
+        time, since nothing is known of what it takes to make one.
+
+    size : tuple (height, width), default=None
+        To which they are resized; it may be set later.
+
+    Raises
+    ------
+    ValueError
+        If the first row is no such image; of the others `batch` says so.
+    """
+
+    n_threads = 1
+
+    def __init__(self, X, size=None):
+        self.given = X
+        # Of a Series, X[0] is not the first row.
+        self._X = np.asarray(X) if hasattr(X, "shape") else X
+        self.size = size
+        if len(self):
+            self._image(0)
+
+    def __len__(self):
+        return len(self._X)
+
+    @property
+    def native_size(self):
+        """Size of the images, None if it differs, or is not known before all are made."""
+        if is_lazy(self._X):
+            return None
+        sizes = (tuple(self._image(row).shape[1:]) for row in range(len(self)))
+        first = next(sizes)
+        return first if all(size == first for size in sizes) else None
+
+    def batch(self, rows):
+        """Return a copy of these images, uint8 (len(rows), 3, height, width), resized."""
+        numbers = _numbers(rows, len(self))
+        return torch.stack([_resized(self._image(row), self.size) for row in numbers])
+
+    def _image(self, row):
+        """Return one image as it is, uint8 (3, height, width)."""
+        try:
+            sample = self._X[row]
+        except Exception as error:
+            error.add_note(f"This was raised by row {row} of X.")
+            raise
+        image = sample[0] if isinstance(sample, (tuple, list)) and len(sample) else sample
+        if is_image(image):
+            try:
+                return _tensor(as_rgb(image))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"X[{row}] is an image that cannot be read: {error}") from error
+        return _channels_first(image, row)
+
+
+def _channels_first(image, row):
+    """Return an array or a tensor as an image, or raise."""
+    shape, dtype = tuple(getattr(image, "shape", ())), getattr(image, "dtype", None)
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or 0 in shape:
+        raise ValueError(
+            f"X[{row}] should be an image: one of Pillow, or an array of shape (height, width, 3) "
+            f"or (3, height, width), got {type(image).__name__}"
+            + (f" of shape {shape}." if shape else ".")
+        )
+    pixels = np.array(np.asarray(image))
+    if pixels.dtype != np.uint8:
+        raise ValueError(
+            f"X[{row}] should be an image of dtype uint8, from 0 to 255, got dtype {dtype}. "
+            "Without transforms.ToTensor and Normalize a data set of torchvision gives images "
+            "that are so."
+        )
+    return _tensor(pixels) if shape[2] == 3 else torch.from_numpy(pixels)
+
+
+def _numbers(rows, n_samples):
+    """Return the numbers of rows, which may be given as a slice."""
+    return range(n_samples)[rows] if isinstance(rows, slice) else [int(row) for row in rows]
+
+
+def _listed(others):
+    """Return a sentence about further files that cannot be read, empty if there are none."""
+    if not others:
+        return ""
+    some = ", ".join(f"X[{row}]" for row, _ in others[:_LISTED])
+    more = ", ..." if len(others) > _LISTED else ""
+    return f" {len(others)} more cannot be read: {some}{more}."
+
+
+def _tensor(pixels):
+    """Return pixels (height, width, 3) as a tensor (3, height, width)."""
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _to_rgb(image):
-    """Convert to RGB what Pillow would clip, 16-bit grey, or warn of, palettes with alpha."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P":
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def _resized(images, size):

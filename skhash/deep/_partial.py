@@ -4,14 +4,16 @@ import copy
 import math
 
 import numpy as np
+import torch
 
+from skhash._samples import check_minimum
 from skhash.base import PartialFitMixin
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
 from skhash.deep._parameters import check_effects
 from skhash.deep._rows import check_varies
 from skhash.deep._trainer import new_history
 
-__all__ = ["TrainsInPartsMixin", "check_minimum"]
+__all__ = ["TrainsInPartsMixin"]
 
 
 class TrainsInPartsMixin(PartialFitMixin):
@@ -20,6 +22,7 @@ class TrainsInPartsMixin(PartialFitMixin):
     def _has_parts(self):
         return hasattr(self, "network_")
 
+    @torch.inference_mode(False)
     def _learn_part(self, X, Y, first):
         check_minimum(len(X), 2, self)
         check_effects(self, self._chosen_network())
@@ -63,12 +66,3 @@ class TrainsInPartsMixin(PartialFitMixin):
         if "validation_score" in self.history_:
             self.history_["validation_score"].append(math.nan)
         state |= {"optimizer": self.optimizer, "solver": solver.memory()}
-
-
-def check_minimum(n_samples, minimum, hasher):
-    """Raise in scikit-learn's words if there are fewer samples than a hasher needs."""
-    if n_samples < minimum:
-        raise ValueError(
-            f"Found array with {n_samples} sample(s) while a minimum of {minimum} is required by "
-            f"{type(hasher).__name__}."
-        )

@@ -57,6 +57,7 @@ class NetworkFilesMixin:
         tensors = learnt.pop("network_").state_dict()
         return learnt | {"_tensors": {name: tensors[name].cpu().numpy() for name in tensors}}
 
+    @torch.inference_mode(False)
     def _take_over(self, learnt):
         """Set what was learnt, and rebuild the network around its tensors."""
         tensors = {name: torch.from_numpy(array) for name, array in learnt.pop("_tensors").items()}

@@ -482,7 +482,7 @@ def choose_image_size(image_size, network, native_size):
         As :func:`build_network` takes it, or "auto".
 
     native_size : tuple (height, width) or None
-        Size of the images; None for files, which differ.
+        Size of the images; None where it differs, or is not known.
 
     Returns
     -------
@@ -506,8 +506,8 @@ def choose_image_size(image_size, network, native_size):
         return (224, 224)
     if native_size is None:
         raise ValueError(
-            f"image_size should be given for image files with network={network!r}, "
-            "which has no size of its own; got 'auto'."
+            "image_size should be given for image files, data sets and images of several sizes "
+            f"with network={network!r}, which has no size of its own; got 'auto'."
         )
     return tuple(native_size)
 

@@ -1,10 +1,12 @@
 """Queries beside what is found for them, as pictures."""
 
+import os
 import textwrap
 from numbers import Integral
 
 import numpy as np
 
+from skhash._images import as_rgb, is_image, read_rgb
 from skhash._labels import LabelSpace
 from skhash._search import nearest
 from skhash._sklearn import Interval, check_matplotlib_support, validate_params
@@ -27,7 +29,8 @@ class RetrievalDisplay:
     ----------
     queries : sequence of images
         One image a row of the figure: an array of shape (height, width, 3), (3, height, width) or
-        (height, width), or the path of a file.
+        (height, width), an image of Pillow, or the path of a file. Files are shown upright, as
+        their EXIF orientation says.
 
     query_labels : sequence of lists of str
         Names of the labels of each query.
@@ -227,9 +230,9 @@ class RetrievalDisplay:
             return [str(label_names[i]) for i in np.flatnonzero(unpack_codes(label_set, n_labels))]
 
         display = cls(
-            [query_images[i] for i in range(problem.n_queries)],
+            [_row(query_images, i) for i in range(problem.n_queries)],
             [names(label_set[None]) for label_set in problem.query_labels],
-            [[database_images[i] for i in row] for row in found],
+            [[_row(database_images, i) for i in row] for row in found],
             distances,
             [[names(label_set[None]) for label_set in row] for row in shared],
         )
@@ -278,16 +281,30 @@ def _check_images(images, n_images, name, what):
         raise ValueError(f"{name} should be the {n_images} {what}, got {len(images)} images.")
 
 
+def _row(images, i):
+    """Return one of the images; the labels of a Series are not their positions."""
+    return images.iloc[i] if hasattr(images, "iloc") else images[int(i)]
+
+
+def _pixels(image):
+    """Return an image as an array of shape (height, width, n_channels) or (height, width)."""
+    if isinstance(image, tuple):
+        image = image[0]
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            return read_rgb(image)
+        except ValueError as error:
+            raise ValueError(f"The image to show is the file {image}, which {error}.") from error
+    if is_image(image):
+        return as_rgb(image)
+    image = np.asarray(image)
+    is_channels_first = image.ndim == 3 and image.shape[2] not in (1, 3, 4)
+    return image.transpose(1, 2, 0) if is_channels_first else image
+
+
 def _show(ax, image, title, labels, *, is_wrong=False):
     """Show one image with its labels below, in a frame if it is wrong."""
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] != 3:
-        image = image.transpose(1, 2, 0)
-    if not isinstance(image, np.ndarray):
-        from PIL import Image
-
-        with Image.open(image) as file:
-            image = np.asarray(file.convert("RGB"))
-    ax.imshow(image, cmap="gray")
+    ax.imshow(_pixels(image), cmap="gray")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_title(title, fontsize=9)
