@@ -1,11 +1,42 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["replaced_file"]
+__all__ = ["check_folder", "replaced_file"]
+
+
+def check_folder(path):
+    """Raise unless a file can have that path.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of the file, which need not be there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder is missing.
+
+    NotADirectoryError
+        If what should be its folder is a file.
+
+    IsADirectoryError
+        If it is a folder itself.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "A folder is there, give a file in it", str(path))
+    if path.parent.is_dir():
+        return
+    folder = str(path.parent)
+    if path.parent.exists():
+        raise NotADirectoryError(errno.ENOTDIR, "A file is there, and no folder", folder)
+    raise FileNotFoundError(errno.ENOENT, "There is no such folder, make it first", folder)
 
 
 @contextmanager
@@ -13,7 +44,7 @@ def replaced_file(path):
     """Write a file beside `path`, and put it in its place once it is whole and on the disk.
 
     At any moment, also after a crash or a loss of power, `path` is the old file (or none), or the
-    new one to its last byte.
+    new one to its last byte. The new file has the permissions of any that the user writes.
 
     Parameters
     ----------
@@ -28,7 +59,8 @@ def replaced_file(path):
     Raises
     ------
     OSError
-        If the file cannot be written, such as on a full disk.
+        If the file cannot be written, such as on a full disk. A folder that is missing is named,
+        before the block.
 
     Examples
     --------
@@ -42,10 +74,15 @@ def replaced_file(path):
     ['codes']
     """
     path = Path(path)
+    check_folder(path)
     # A name of its own, so that two writers do not write into one file.
     beside = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         yield beside
+        # Some writers put a file of their own in its place, which no other user may read.
+        beside.chmod(mode)
         _flush(beside)
         beside.replace(path)
     finally:

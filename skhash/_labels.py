@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from skhash.codes import as_bits
 
-__all__ = ["LabelSpace", "as_labels"]
+__all__ = ["LabelSpace", "as_labels", "check_label_names", "column_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,8 @@ class LabelSpace:
     Parameters
     ----------
     classes : ndarray of shape (n_labels,)
-        Class labels, sorted, or the column numbers of an indicator matrix.
+        Class labels, sorted; or of an indicator matrix the names of the columns, if it is a data
+        frame whose columns have strings for names, else their numbers.
 
     one_class_each : bool
         Whether label sets are given as 1D class labels, and not as an indicator matrix.
@@ -41,10 +42,12 @@ class LabelSpace:
     @classmethod
     def of(cls, *ys):
         """Return the labels of one or more `y`, all of them 1D or all indicator matrices."""
+        names = [names for names in map(column_names, ys) if names is not None]
         ys = [as_labels(y) for y in ys]
         if ys[0].ndim == 1:
             return cls(np.unique(np.concatenate(ys)), one_class_each=True)
-        return cls(np.arange(ys[0].shape[1]), one_class_each=False)
+        classes = names[0] if names else np.arange(ys[0].shape[1])
+        return cls(classes, one_class_each=False)
 
     def encode(self, y, *, name="y"):
         """Return `y` as an indicator matrix of the known labels; other classes have no column.
@@ -66,8 +69,11 @@ class LabelSpace:
         Raises
         ------
         ValueError
-            If `y` is malformed, of the other form, or has another number of columns.
+            If `y` is malformed, of the other form, has another number of columns, or is a data
+            frame of other columns.
         """
+        if not self.one_class_each and self.classes.dtype.kind == "O":
+            check_label_names(y, self.classes, "that were passed during fit", name=name)
         Y = as_labels(y, name=name)
         if self.one_class_each:
             if Y.ndim != 1:
@@ -87,8 +93,11 @@ class LabelSpace:
         """Return what `encode` does, or raise ValueError if a class is not known."""
         Y = self.encode(y)
         if self.one_class_each and not Y.any(axis=1).all():
-            unseen = np.setdiff1d(as_labels(y), self.classes)
-            raise ValueError(f"y contains classes that fit has not seen: {unseen}.")
+            unseen = np.unique(as_labels(y)[~Y.any(axis=1)])
+            raise ValueError(
+                f"y contains classes that fit has not seen: {unseen}. It has seen {self.classes}, "
+                f"of dtype {self.classes.dtype}, and y is of dtype {unseen.dtype}."
+            )
         return Y
 
     def decode(self, shares):
@@ -131,7 +140,8 @@ def as_labels(y, *, name="y"):
     Raises
     ------
     ValueError
-        If it is neither, holds NaN or infinity, or entries of a matrix are neither 0 nor 1.
+        If it is neither, holds NaN, infinity or missing values, or entries of a matrix are neither
+        0 nor 1.
     """
     if sparse.issparse(y):
         y = y.toarray()
@@ -144,6 +154,10 @@ def as_labels(y, *, name="y"):
             "sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into an indicator "
             "matrix."
         ) from error
+    if Y.dtype.kind == "T":
+        # Strings of variable width, which scikit-learn does not know.
+        Y = Y.astype(object)
+    _check_none_missing(Y, name)
     assert_all_finite(Y, input_name=name)
     if Y.ndim == 1:
         return _as_classes(Y, name)
@@ -157,9 +171,95 @@ def as_labels(y, *, name="y"):
     )
 
 
+def check_label_names(y, expected, where, *, name="y"):
+    """Raise if the columns of `y` have names that are not those expected.
+
+    Parameters
+    ----------
+    y : object
+        Label sets. Only data frames have names of columns; all else passes.
+
+    expected : sequence of str or None
+        The names, in their order. None expects none, and all pass.
+
+    where : str
+        What the error says of the names that are expected.
+
+    name : str, default="y"
+        What the error calls `y`.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing, is not expected, or the order is another.
+    """
+    given = column_names(y)
+    if given is None or expected is None or list(given) == list(expected):
+        return
+    message = f"The label names of {name} should match those {where}.\n"
+    unseen, missing = sorted({*given} - {*expected}), sorted({*expected} - {*given})
+    for what, names in (("that are not expected", unseen), ("that are missing", missing)):
+        if names:
+            lines = [f"- {label}" for label in names[:5]] + ["- ..."] * (len(names) > 5)
+            message += "\n".join([f"Label names {what}:", *lines, ""])
+    if not unseen and not missing:
+        message += f"They must be in the same order: {list(expected)}, got {list(given)}.\n"
+    raise ValueError(message)
+
+
+def column_names(y):
+    """Return names of the columns of label sets.
+
+    Parameters
+    ----------
+    y : object
+        Label sets.
+
+    Returns
+    -------
+    names : ndarray of shape (n_labels,), dtype object, or None
+        None unless it is a data frame, all of whose columns have strings for names.
+    """
+    columns = getattr(y, "columns", None)
+    if columns is None or not all(isinstance(column, str) for column in columns):
+        return None
+    return np.array(list(columns), dtype=object)
+
+
+def _check_none_missing(y, name):
+    """Raise if an array holds None, pandas.NA, NaT or, among objects, NaN."""
+    if y.dtype.kind in "mM":
+        missing = np.isnat(y)
+    elif y.dtype.kind == "O":
+        missing = np.frompyfunc(_is_missing, 1, 1)(y).astype(bool)
+    else:
+        return
+    if missing.any():
+        at = tuple(np.argwhere(missing)[0])
+        raise ValueError(
+            f"Input {name} contains NaN or missing values, such as {y[at]!r} in row {at[0]}. "
+            "Leave such rows out, or give them a label of their own."
+        )
+
+
+def _is_missing(value):
+    """Whether a value is None, or is not known to be equal to itself."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:
+        # pandas.NA says of no comparison whether it holds.
+        return True
+    except ValueError:
+        # An array, which is no label and no missing one.
+        return False
+
+
 def _as_classes(y, name):
     """Return 1D `y` if it holds class labels, or raise."""
-    kind = type_of_target(y, input_name=name, raise_unknown=True)
+    kind = "records" if y.dtype.kind == "V" else None
+    kind = kind or type_of_target(y, input_name=name, raise_unknown=True)
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {kind}. {name} should be an indicator matrix of label sets or "

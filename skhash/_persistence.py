@@ -12,7 +12,7 @@ import safetensors
 from safetensors.numpy import save_file
 from sklearn.utils.validation import check_is_fitted
 
-from skhash._io import replaced_file
+from skhash._io import check_folder, replaced_file
 
 __all__ = ["SaveMixin", "read_class_name", "read_state", "write_state"]
 
@@ -48,6 +48,9 @@ class SaveMixin:
             If the hasher has learnt something that the file cannot hold, as those of other
             packages may. The error names it.
 
+        OSError
+            If the file cannot be written. A folder that is missing is named, before the work.
+
         See Also
         --------
         load : Read the file.
@@ -72,6 +75,7 @@ class SaveMixin:
         True
         """
         check_is_fitted(self)
+        check_folder(path)
         params, types = self.get_params(deep=False), self._saved_types()
         asked = {name for name, value in params.items() if not _is_writable(value, types)}
         state = {
@@ -107,7 +111,8 @@ class SaveMixin:
 
         ValueError
             If the file was not written by :meth:`save`, is damaged, is of a later version of
-            skhash or of another class of hasher, or if a parameter has to be given.
+            skhash or of another class of hasher, if a parameter has to be given, or if `n_bits` is
+            not that of the file.
 
         See Also
         --------
@@ -121,12 +126,19 @@ class SaveMixin:
             )
         missing = [name for name in state["asked"] if name not in params]
         if missing:
-            saved = ", ".join(f"{name}={state['asked'][name]}" for name in missing)
+            asked = ", ".join(f"{name}={state['asked'][name]}" for name in missing)
             raise ValueError(
-                f"{str(path)!r} is of a hasher with {saved}, which a file cannot hold without "
+                f"{str(path)!r} is of a hasher with {asked}, which a file cannot hold without "
                 f"code. Pass it to load: {cls.__name__}.load(path, {missing[0]}=...)."
             )
-        hasher = cls(**(cls._upgraded(state["params"]) | params))
+        saved = cls._upgraded(state["params"])
+        if params.get("n_bits", saved.get("n_bits")) != saved.get("n_bits"):
+            raise ValueError(
+                f"{str(path)!r} is of a hasher with n_bits={saved['n_bits']}, got "
+                f"n_bits={params['n_bits']!r}. Projection and database are of that length: load "
+                "it without n_bits, and fit it again for codes of another one."
+            )
+        hasher = cls(**(saved | params))
         hasher._take_over(state["learnt"])
         return hasher
 
@@ -172,8 +184,8 @@ def write_state(path, state, types=()):
         File to write; an existing one is replaced.
 
     state : dict
-        Values by name: None, numbers, strings, paths, dtypes, arrays of numbers or strings,
-        RandomState, instances of `types`, and lists, tuples and dicts of these.
+        Values by name: None, numbers, strings, paths, dtypes, arrays of numbers, strings, dates
+        or times, RandomState, instances of `types`, and lists, tuples and dicts of these.
 
     types : tuple of type, default=()
         Classes whose instances are written as their ``vars``.
@@ -182,13 +194,19 @@ def write_state(path, state, types=()):
     ------
     TypeError
         If there is a value of another type. The error names it.
+
+    OSError
+        If the file cannot be written.
     """
-    tensors = {}
-    tree = {name: _encode(value, name, tensors, types) for name, value in state.items()}
-    text = json.dumps({"format": _FORMAT, "state": tree}, allow_nan=False)
-    metadata = {"skhash": text, "sha256": _checksum(text, tensors)}
     with replaced_file(path) as beside:
-        save_file(tensors, beside, metadata=metadata)
+        tensors = {}
+        tree = {name: _encode(value, name, tensors, types) for name, value in state.items()}
+        text = json.dumps({"format": _FORMAT, "state": tree}, allow_nan=False)
+        metadata = {"skhash": text, "sha256": _checksum(text, tensors)}
+        try:
+            save_file(tensors, beside, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{str(path)!r} could not be written: {error}.") from error
 
 
 def read_state(path, types=()):
@@ -308,18 +326,37 @@ def _encode_items(items, name, tensors, types):
 
 def _encode_array(value, name, tensors):
     """Return a node that refers to a tensor, or holds strings."""
-    if value.dtype.kind in "OU" and all(type(item) is str for item in value.ravel().tolist()):
-        return {"strings": value.tolist(), "dtype": value.dtype.str}
-    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+    node = {"dtype": value.dtype.str, "order": _order(value)}
+    if value.dtype.kind in "OU" and all(isinstance(x, str) for x in value.ravel().tolist()):
+        return {_form(value, "strings"): value.tolist(), "shape": list(value.shape), **node}
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        # What a long float is differs by machine; its shortest text that is read as it does not.
+        texts = [str(number) for number in value.ravel()]
+        return {_form(value, "strings"): texts, "shape": list(value.shape), **node}
+    if value.dtype.kind not in "biufmM":
         raise _NotWritableError(
             f"save cannot write {name}, an array of dtype {value.dtype}. joblib.dump can."
         )
-    tensors[name] = np.array(value, order="C")
-    if isinstance(value, np.generic):
-        return {"scalar": name}
-    # Products round by the order of their operands in memory, so that codes depend on it.
-    is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
-    return {"array": name, "order": "F" if is_transposed else "C"}
+    tensor = np.array(value, order="C")
+    if value.dtype.kind in "mM":
+        tensor = tensor.astype(value.dtype.newbyteorder("=")).view(np.int64)
+    # Tensors have one byte order. The dtype goes beside them.
+    tensors[name] = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
+    return {_form(value, "array"): name, **node}
+
+
+def _form(value, kind):
+    """Return the name of a node of an array, or of a scalar of the same kind."""
+    scalar = {"array": "scalar", "strings": "string scalar"}
+    return scalar[kind] if isinstance(value, np.generic) else kind
+
+
+def _order(value):
+    """Return the order of the entries in memory, by which products of matrices round."""
+    if value.flags.c_contiguous or value.ndim < 2:
+        return "C"
+    ascends = abs(value.strides[0]) < abs(value.strides[-1])
+    return "F" if value.flags.f_contiguous or ascends else "C"
 
 
 def _decode(node, tensors, known):
@@ -336,13 +373,22 @@ def _decode(node, tensors, known):
         random_state = np.random.RandomState()
         random_state.set_state(_decode(content, tensors, known))
         return random_state
-    if kind == "array":
-        return np.asarray(tensors[content], order=node["order"])
-    if kind == "scalar":
-        return tensors[content][()]
-    if kind == "strings":
-        return np.array(content, dtype=np.dtype(node["dtype"]))
+    if kind in ("array", "scalar", "strings", "string scalar"):
+        array = _decode_array(kind, content, tensors, node)
+        return array[()] if kind.endswith("scalar") else array
     return {"float": float, "path": Path, "dtype": np.dtype}[kind](content)
+
+
+def _decode_array(kind, content, tensors, node):
+    """Return the array of a node of :func:`_encode_array`."""
+    if kind in ("array", "scalar"):
+        array = tensors[content]
+        dtype = np.dtype(node.get("dtype", array.dtype))
+    else:
+        dtype = np.dtype(node["dtype"])
+        array = np.array(content, dtype=dtype if dtype.kind in "OU" else str)
+        array = array.reshape(node.get("shape", array.shape))
+    return np.asarray(array.astype(dtype, copy=False), order=node.get("order", "C"))
 
 
 def _make(kind, items):

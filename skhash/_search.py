@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import gen_batches
 
@@ -14,6 +15,8 @@ __all__ = ["check_n_neighbors", "nearest", "vote_shares"]
 _CHUNK_PAIRS = 2**22
 # What a pair takes: a distance, its key, and the copy of the key that is sorted.
 _BYTES_PER_PAIR = 20
+# Bytes of packed label sets that are unpacked at once: each takes some hundred bytes then.
+_CHUNK_BYTES = 2**18
 
 
 def nearest(query_codes, database_codes, n_neighbors, query_weights=None):
@@ -68,10 +71,11 @@ def nearest(query_codes, database_codes, n_neighbors, query_weights=None):
     return (distances if query_weights is None else distances * unit), indices
 
 
-def vote_shares(query_codes, database_codes, labels, n_neighbors):
-    """Return the share of the votes of the nearest items that each label has.
+def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighbors):
+    """Yield the share of the votes of the nearest items that each label has.
 
-    Items at equal distance that compete for the last places share the votes of these.
+    Items at equal distance that compete for the last places share the votes of these. Only the
+    labels of items that vote are unpacked, some at a time.
 
     Parameters
     ----------
@@ -81,16 +85,19 @@ def vote_shares(query_codes, database_codes, labels, n_neighbors):
     database_codes : ndarray of shape (n_database, n_bytes), dtype uint8
         Packed codes of the items.
 
-    labels : ndarray of shape (n_database, n_labels)
-        Label indicators of the items, 0 and 1.
+    database_labels : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
+        Packed label sets of the items.
+
+    n_labels : int
+        Number of labels.
 
     n_neighbors : int
         Number of items that vote.
 
-    Returns
-    -------
-    shares : ndarray of shape (n_queries, n_labels), dtype float64
-        Between 0 and 1; equal shares, and a share of one half, are exact.
+    Yields
+    ------
+    shares : ndarray of shape (n_some_queries, n_labels), dtype float64
+        Between 0 and 1, of the next queries; equal shares, and a share of one half, are exact.
 
     Raises
     ------
@@ -98,30 +105,42 @@ def vote_shares(query_codes, database_codes, labels, n_neighbors):
         If `n_neighbors` is no integer from 1 to `n_database`.
     """
     check_n_neighbors(n_neighbors, len(database_codes))
-    labels = labels.astype(np.float64)
-    shares = [
-        _vote(hamming_distances(query_codes[rows], database_codes), labels, n_neighbors)
-        for rows in _query_blocks(len(query_codes), len(database_codes))
-    ]
-    return np.concatenate(shares)
+    for rows in _query_blocks(len(query_codes), len(database_codes) + n_labels):
+        distances = hamming_distances(query_codes[rows], database_codes)
+        votes, items = _votes(distances, n_neighbors)
+        shares = np.zeros((len(votes), n_labels))
+        for some in gen_batches(len(items), max(1, _CHUNK_BYTES // database_labels.shape[1])):
+            labels = _sparse_labels(database_labels[items[some]], n_labels)
+            shares += (sparse.csr_array(votes[:, some]) @ labels).toarray()
+        shares /= votes.sum(axis=1, keepdims=True)
+        yield shares
 
 
-def _vote(distances, labels, n_neighbors):
-    """Return the shares for queries at these distances of the items."""
+def _votes(distances, n_neighbors):
+    """Return the votes of each query, whole numbers, and the items that have any."""
     last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
+    items = np.flatnonzero((distances <= last).any(axis=0))
+    distances = distances[:, items]
     nearer, level = distances < last, distances == last
     places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
     # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
     # a share of one half is 0.5, and equal shares are equal.
     n_level = level.sum(axis=1, keepdims=True)
-    votes = np.where(nearer, n_level, level * places_left).astype(np.float64)
-    return votes @ labels / votes.sum(axis=1, keepdims=True)
+    return np.where(nearer, n_level, level * places_left).astype(np.float64), items
 
 
-def _query_blocks(n_queries, n_database):
-    """Return slices of as many queries as are compared with the whole database at once."""
+def _sparse_labels(packed, n_labels):
+    """Return packed label sets as a sparse indicator matrix."""
+    row, byte = np.nonzero(packed)
+    at, bit = np.nonzero(np.unpackbits(packed[row, byte, None], axis=1))
+    cells = row[at], 8 * byte[at] + bit
+    return sparse.csr_array((np.ones(len(at)), cells), shape=(len(packed), n_labels))
+
+
+def _query_blocks(n_queries, n_columns):
+    """Return slices of as many queries as have their rows of so many columns in memory at once."""
     n_pairs = min(_CHUNK_PAIRS, get_config()["working_memory"] * 2**20 // _BYTES_PER_PAIR)
-    return gen_batches(n_queries, max(1, int(n_pairs) // n_database))
+    return gen_batches(n_queries, max(1, int(n_pairs) // n_columns))
 
 
 def check_n_neighbors(n_neighbors, n_database):

@@ -1,21 +1,19 @@
 """The estimator API that all hashers share: `fit` is written here once."""
 
 from abc import ABCMeta, abstractmethod
-from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skhash._labels import LabelSpace
+from skhash._database import DatabaseMixin, unchanged_on_error
 from skhash._persistence import SaveMixin
 from skhash._range import in_range
 from skhash._samples import check_in_memory
 from skhash._search import nearest, vote_shares
 from skhash._sklearn import Interval, fit_context
-from skhash.codes import pack_codes, unpack_codes
+from skhash.codes import pack_codes
 from skhash.metrics._problem import RetrievalProblem
 from skhash.metrics._ranking import mean_over_queries, score_queries
 
@@ -23,14 +21,20 @@ __all__ = ["BaseHasher", "PartialFitMixin"]
 
 
 class BaseHasher(
-    SaveMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    DatabaseMixin,
+    SaveMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base class of all hashers: a real-valued projection and a threshold at zero.
 
-    A subclass stores its parameters in `__init__`, `n_bits` and `n_neighbors` among them, and
-    defines ``_fit(X, Y)`` and ``_project(X)`` on validated input. Everything public follows:
-    `fit` keeps the codes and label sets of the training set as the hasher's *database*, which
-    `predict`, `kneighbors`, `score` and every scorer search.
+    A subclass stores its parameters in `__init__`, `n_bits` among them, and defines ``_fit(X, Y)``
+    and ``_project(X)`` on validated input. One without a parameter `n_neighbors` has 5 neighbours
+    where none are asked for. Everything public follows: `fit` keeps the codes and label sets of
+    the training set as the hasher's *database*, which `predict`, `kneighbors`, `score` and every
+    scorer search.
 
     Attributes
     ----------
@@ -41,7 +45,8 @@ class BaseHasher(
         Packed label sets of the database; None if it has none.
 
     classes_ : ndarray of shape (n_labels,), or None
-        The class labels if `y` was one-dimensional, else the column numbers; None without `y`.
+        The class labels if `y` was one-dimensional. Else the columns of `y`: their names if it was
+        a data frame whose columns have strings for names, else their numbers. None without `y`.
 
     n_features_in_ : int
         Number of features seen in `fit` (where `X` has features).
@@ -56,6 +61,9 @@ class BaseHasher(
         "n_bits": [Interval(Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
+
+    # For a subclass that has no parameter of this name.
+    n_neighbors = 5
 
     # Whether `fit` needs label sets; without, they are for the database (BRE learns from them).
     _supervised = False
@@ -92,7 +100,8 @@ class BaseHasher(
         y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
                 (n_samples,), default=None
             Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
-            keep them for `predict` and `score` but do not learn from them.
+            keep them for `predict` and `score` but do not learn from them. Names of columns of a
+            data frame become `classes_`, and other names are refused later.
 
         Returns
         -------
@@ -106,7 +115,7 @@ class BaseHasher(
             hasher learns from it, or squares of `X` are beyond the range of floats.
         """
         self._before_fit()
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._fit_once(X, y)
         return self
 
@@ -115,6 +124,11 @@ class BaseHasher(
 
     def _fit_once(self, X, y):
         """Do the work of `fit`, in whatever state an error leaves behind."""
+        if not hasattr(self, "n_bits"):
+            raise TypeError(
+                f"{type(self).__name__} has no parameter n_bits, the length of its codes. Take it "
+                "in __init__ and store it, or set it as an attribute of the class."
+            )
         self._check_labels_given(y)
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
@@ -125,24 +139,6 @@ class BaseHasher(
         self._fit(X, Y)
         self._n_features_out = self.n_bits
         self._store_database(X, Y)
-
-    def _learn_labels(self, y):
-        """Take over the labels of `y`, or that there are none."""
-        space = None if y is None else LabelSpace.of(y)
-        self.classes_ = None if y is None else space.classes
-        self._one_class_each = y is not None and space.one_class_each
-
-    def _encode_known(self, X, y):
-        """Return `y`, of the samples `X`, as an indicator matrix of known labels, or None."""
-        if y is None:
-            return None
-        Y = self._label_space().encode_known(y)
-        check_consistent_length(X, Y)
-        return Y
-
-    def _label_space(self):
-        """Return the labels that `fit`, or the database, was given."""
-        return LabelSpace(self.classes_, self._one_class_each)
 
     def project(self, X):
         """Real-valued projection, whose sign is the code.
@@ -203,69 +199,6 @@ class BaseHasher(
             What ``fit(X, y).transform(X)`` returns.
         """
         return self.fit(X, y).transform(X)
-
-    def set_database(self, X, y=None):
-        """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
-
-        If `set_database` raises, the hasher keeps the database that it had.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_database, n_features)
-            Samples to be found; only their packed codes are kept.
-
-        y : {array-like, sparse matrix} of shape (n_database, n_labels), or array-like of shape \
-                (n_database,), default=None
-            Their label sets, in the form that `fit` was given (in either if it was given none).
-            Without them `kneighbors` works, `predict` and `score` do not.
-
-        Returns
-        -------
-        self : object
-            The hasher.
-
-        Raises
-        ------
-        NotFittedError
-            If the hasher is not fitted.
-
-        ValueError
-            If `y` has other labels than those of `fit`, or another length than `X`.
-        """
-        check_is_fitted(self)
-        X = self._validate_X(X, reset=False)
-        with _unchanged_on_error(self):
-            if not self._labels_from_fit:
-                self._learn_labels(y)
-            self._store_database(X, self._encode_known(X, y))
-        return self
-
-    def _store_database(self, X, Y):
-        """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
-        self.database_codes_ = pack_codes(self._encode_items(X))
-        self.database_labels_ = None if Y is None else pack_codes(Y)
-
-    def encode_database(self, X):
-        """Binary codes of items that are to be found: what `set_database` keeps of them.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Items.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_samples, n_bits), dtype uint8
-            Bits, 0 or 1: those of `transform`, unless a hasher encodes queries and items
-            differently, as :class:`skhash.DeepRankingHasher` does.
-
-        Raises
-        ------
-        NotFittedError
-            If the hasher is not fitted.
-        """
-        check_is_fitted(self)
-        return self._encode_items(self._validate_X(X, reset=False)).view(np.uint8)
 
     def _encode_items(self, X):
         """Return the bits of validated items, as booleans."""
@@ -329,10 +262,12 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If `n_neighbors` is below 1 or above the size of the database.
+            If the database is empty, as `partial_fit` leaves it, or `n_neighbors` is below 1 or
+            above its size.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         projection = self.project(X)
+        self._check_database_filled()
         weights = np.abs(self._relax(projection)) if asymmetric else None
         codes = pack_codes(projection >= 0)
         distances, indices = nearest(codes, self.database_codes_, k, weights)
@@ -363,11 +298,10 @@ class BaseHasher(
         ValueError
             If the database has no labels, or fewer items than `n_neighbors`.
         """
-        codes = pack_codes(self.transform(X))
-        database_codes, database_labels = self.labeled_database()
-        labels = unpack_codes(database_labels, len(self.classes_))
-        shares = vote_shares(codes, database_codes, labels, self.n_neighbors)
-        return self._label_space().decode(shares)
+        codes, database = pack_codes(self.transform(X)), self.labeled_database()
+        space, n_labels = self._label_space(), len(self.classes_)
+        shares = vote_shares(codes, *database, n_labels, self.n_neighbors)
+        return np.concatenate([space.decode(part) for part in shares])
 
     def score(self, X, y, *, asymmetric=False):
         """Mean tie-exact ``NDCG@100`` of the queries `X` over the database.
@@ -396,68 +330,11 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If the database has no labels, or `y` is missing or malformed.
+            If the database has no labels, or `y` is missing, malformed or holds class labels of
+            which the hasher knows none.
         """
         problem = RetrievalProblem.from_estimator(self, X, y, asker="score", asymmetric=asymmetric)
         return mean_over_queries(score_queries(problem, "ndcg", k=100))
-
-    def encode_labels(self, y):
-        """Return label sets as an indicator matrix of the labels that the hasher knows.
-
-        Parameters
-        ----------
-        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
-                (n_samples,)
-            Label sets, in the form that `fit` was given.
-
-        Returns
-        -------
-        Y : ndarray of shape (n_samples, n_labels), dtype uint8
-            A column for each of `classes_`. A class that is none of these has no column.
-
-        Raises
-        ------
-        ValueError
-            If the hasher knows no labels, or `y` is malformed or of another form.
-        """
-        if self.classes_ is None:
-            raise ValueError(
-                f"This {type(self).__name__} knows no labels. Call fit(X, y) or "
-                "set_database(X, y) with y."
-            )
-        return self._label_space().encode(y)
-
-    def labeled_database(self):
-        """Return the packed codes and the packed label sets of the database.
-
-        Returns
-        -------
-        database_codes : ndarray of shape (n_database, ceil(n_bits / 8)), dtype uint8
-            `database_codes_`.
-
-        database_labels : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8
-            `database_labels_`.
-
-        Raises
-        ------
-        NotFittedError
-            If the hasher is not fitted.
-
-        ValueError
-            If the database is empty, or has no label sets.
-        """
-        check_is_fitted(self)
-        if not len(self.database_codes_):
-            raise ValueError(
-                f"The database of this {type(self).__name__} is empty, as partial_fit leaves it. "
-                "Call set_database(X, y)."
-            )
-        if self.database_labels_ is None:
-            raise ValueError(
-                f"The database of this {type(self).__name__} has no label sets. "
-                "Call fit(X, y) or set_database(X, y) with y."
-            )
-        return self.database_codes_, self.database_labels_
 
     def _check_labels_given(self, y):
         """Raise if `y` is missing where the hasher learns from it."""
@@ -524,7 +401,7 @@ class PartialFitMixin:
             hasher learns from it or holds other labels than in the first call, or nothing can be
             learnt from what was given so far.
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._fit_part(X, y if self._supervised else None, classes)
         return self
 
@@ -541,15 +418,3 @@ class PartialFitMixin:
         self._n_features_out = self.n_bits
         self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
         self.database_labels_ = None if Y is None else pack_codes(Y[:0])
-
-
-@contextmanager
-def _unchanged_on_error(hasher):
-    """Put the attributes of `hasher` back as they were if the block raises."""
-    before = vars(hasher).copy()
-    try:
-        yield
-    except BaseException:
-        vars(hasher).clear()
-        vars(hasher).update(before)
-        raise

@@ -7,6 +7,8 @@ __all__ = [
     "as_bits",
     "as_words",
     "check_packed",
+    "check_packed_codes",
+    "check_padding",
     "hamming_distances",
     "pack_codes",
     "unpack_codes",
@@ -307,6 +309,72 @@ def check_packed(packed, name):
             f"got {packed.ndim}D {packed.dtype}."
         )
     return packed
+
+
+def check_packed_codes(packed, name, n_bits):
+    """Return packed codes of a known length as a 2D uint8 array, or raise.
+
+    Parameters
+    ----------
+    packed : array-like of shape (n_samples, ceil(n_bits / 8)), dtype uint8
+        What :func:`pack_codes` returns.
+
+    name : str
+        What the error calls it.
+
+    n_bits : int
+        Number of bits of a code.
+
+    Returns
+    -------
+    packed : ndarray of shape (n_samples, ceil(n_bits / 8)), dtype uint8
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is not two-dimensional uint8 of that many bytes, is empty, or bits beyond `n_bits`,
+        which would count as distance, are set.
+    """
+    packed = check_packed(packed, name)
+    if packed.shape[1] != -(-n_bits // 8):
+        raise ValueError(
+            f"{name}: codes of n_bits={n_bits} take {-(-n_bits // 8)} bytes each, got packed "
+            f"codes of shape {packed.shape}. skhash.codes.pack_codes packs bits."
+        )
+    if len(packed) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={packed.shape}) while a minimum of 1 is "
+            f"required by {name}."
+        )
+    check_padding(packed, name, n_bits)
+    return packed
+
+
+def check_padding(packed, name, n_bits):
+    """Raise if bits beyond the length of packed codes are set: they would count as distance.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (n_samples, ceil(n_bits / 8)), dtype uint8
+        Packed codes.
+
+    name : str
+        What the error calls them.
+
+    n_bits : int
+        Number of bits of a code.
+
+    Raises
+    ------
+    ValueError
+        If such a bit is set.
+    """
+    if (packed[:, -1:] & (0xFF >> (n_bits - 1) % 8 + 1)).any():
+        raise ValueError(
+            f"{name} must be padded with zeros beyond n_bits={n_bits}, as pack_codes does, "
+            "got other bits set there."
+        )
 
 
 def as_words(packed):

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash._search import check_n_neighbors, nearest
 from skhash._sklearn import Interval, StrOptions, fit_context
-from skhash.codes import pack_codes
+from skhash.codes import check_packed_codes, pack_codes
 
 __all__ = ["HammingNeighbors"]
 
@@ -31,6 +31,10 @@ class HammingNeighbors(BaseEstimator):
         scikit-learn's `working_memory`. "faiss" takes the flat binary index of the package faiss,
         which has to be installed. "auto" is "brute".
 
+    n_bits : int, default=None
+        Number of bits of a code, where codes are given packed, to `fit` and to `kneighbors`. None:
+        they are given as bits.
+
     Attributes
     ----------
     codes_ : ndarray of shape (n_samples, ceil(n_bits / 8)), dtype uint8
@@ -46,19 +50,29 @@ class HammingNeighbors(BaseEstimator):
     >>> distances, indices = search.kneighbors([[1, 1, 0]])
     >>> distances, indices
     (array([[1, 2]], dtype=int16), array([[1, 0]]))
+
+    The same with packed codes:
+
+    >>> from skhash.codes import check_packed_codes, pack_codes
+    >>> search = HammingNeighbors(n_neighbors=2, n_bits=3)
+    >>> search = search.fit(pack_codes([[0, 0, 0], [1, 1, 1], [0, 1, 1]]))
+    >>> search.kneighbors(pack_codes([[1, 1, 0]]), return_distance=False)
+    array([[1, 0]])
     """
 
     _parameter_constraints: dict = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "algorithm": [StrOptions({"auto", "brute", "faiss"})],
+        "n_bits": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     # `codes` is what X is elsewhere, no metadata to be routed.
     __metadata_request__fit = {"codes": metadata_routing.UNUSED}
 
-    def __init__(self, n_neighbors=5, *, algorithm="auto"):
+    def __init__(self, n_neighbors=5, *, algorithm="auto", n_bits=None):
         self.n_neighbors = n_neighbors
         self.algorithm = algorithm
+        self.n_bits = n_bits
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, codes, y=None):  # noqa: ARG002
@@ -67,7 +81,7 @@ class HammingNeighbors(BaseEstimator):
         Parameters
         ----------
         codes : array-like of shape (n_samples, n_bits)
-            Bits, 0 or 1.
+            Bits, 0 or 1; or packed codes, if the search has `n_bits`. These are not copied.
 
         y : None
             Ignored; present for the scikit-learn API.
@@ -80,10 +94,11 @@ class HammingNeighbors(BaseEstimator):
         Raises
         ------
         ValueError
-            If `codes` is not two-dimensional, holds no code, or an entry is neither 0 nor 1.
+            If `codes` is not two-dimensional, holds no code, or an entry is neither 0 nor 1; or if
+            packed codes have another length, or are not padded with zeros.
         """
         self.codes_ = self._pack(codes)
-        self.n_features_in_ = np.shape(codes)[1]
+        self.n_features_in_ = self.n_bits or np.shape(codes)[1]
         return self
 
     def kneighbors(self, codes, n_neighbors=None, return_distance=True):
@@ -92,7 +107,7 @@ class HammingNeighbors(BaseEstimator):
         Parameters
         ----------
         codes : array-like of shape (n_queries, n_bits)
-            Bits, 0 or 1.
+            Bits, 0 or 1; or packed codes, if the search has `n_bits`.
 
         n_neighbors : int, default=None
             Number of neighbours; None means that of the constructor.
@@ -122,7 +137,7 @@ class HammingNeighbors(BaseEstimator):
         """
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        n_bits = np.shape(codes)[1] if np.ndim(codes) == 2 else None
+        n_bits = self.n_bits or (np.shape(codes)[1] if np.ndim(codes) == 2 else None)
         if n_bits not in (None, self.n_features_in_):
             raise ValueError(
                 f"codes has {n_bits} bits, but {type(self).__name__} is expecting "
@@ -134,6 +149,8 @@ class HammingNeighbors(BaseEstimator):
 
     def _pack(self, codes):
         """Return the packed codes, of which there must be one at least."""
+        if self.n_bits is not None:
+            return check_packed_codes(codes, "codes", self.n_bits)
         packed = pack_codes(codes)
         if len(packed) == 0:
             raise ValueError(

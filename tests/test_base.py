@@ -309,7 +309,8 @@ def test_score_of_class_labels(data):
 def test_queries_of_unseen_classes_have_no_relevant_item(data):
     X, _, y = data
     hasher = LSHHasher(5, random_state=0).fit(X[20:], NAMES[y[20:]])
-    assert hasher.score(X[:20], ["toad"] * 20) == 0
+    with pytest.raises(ValueError, match=r"no class that this LSHHasher knows: got \['toad'\]"):
+        hasher.score(X[:20], ["toad"] * 20)
     mixed = np.where(np.arange(20) < 10, NAMES[y[:20]], "toad")
     assert_allclose(hasher.score(X[:20], mixed), hasher.score(X[:10], NAMES[y[:10]]) / 2)
 

@@ -60,6 +60,7 @@ def test_two_writers_do_not_meet(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_error_on_a_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        write(tmp_path / "missing" / "codes", b"new")
+def test_error_on_a_missing_folder_names_it_before_the_work(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, replaced_file(tmp_path / "no" / "codes"):
+        pytest.fail("the block was entered")
+    assert caught.value.filename == str(tmp_path / "no")

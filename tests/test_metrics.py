@@ -349,6 +349,63 @@ def test_invariance(metric, k, change):
 
 
 @all_metrics
+@pytest.mark.parametrize("n_bits", ALL_N_BITS)
+def test_packed_codes_score_as_bits(metric, n_bits):
+    query_codes, query_labels, database_codes, database_labels = make_problem(3, n_bits=n_bits)
+    problem = [query_codes, query_labels, database_codes, database_labels]
+    packed = [pack_codes(query_codes), query_labels, pack_codes(database_codes), database_labels]
+    score, options = ALL_METRICS[metric], {"k": 5, "n_bits": n_bits}
+    assert score(*packed, **options) == score(*problem, k=5)
+    weights = np.random.default_rng(0).random(query_codes.shape)
+    options["query_weights"] = weights
+    assert score(*packed, **options) == score(*problem, k=5, query_weights=weights)
+    classes = np.arange(5) % 3, np.arange(len(database_codes)) % 3
+    sides = [packed[0], classes[0], packed[2], classes[1]]
+    expected = score(query_codes, classes[0], database_codes, classes[1])
+    assert score(*sides, n_bits=n_bits) == expected
+
+
+@pytest.mark.parametrize("n_bits", ALL_N_BITS)
+def test_packed_codes_count_as_bits(n_bits):
+    query_codes, query_labels, database_codes, database_labels = make_problem(3, n_bits=n_bits)
+    packed = [pack_codes(query_codes), query_labels, pack_codes(database_codes), database_labels]
+    count = HammingHistogram.from_codes
+    expected = count(query_codes, query_labels, database_codes, database_labels)
+    assert count(*packed, n_bits=n_bits) == expected
+    of_set = HammingHistogram.leave_one_out
+    expected = of_set(database_codes, database_labels)
+    assert of_set(packed[2], database_labels, n_bits=n_bits) == expected
+
+
+@pytest.mark.parametrize("side", [0, 2])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c[:, :1], "{}: codes of n_bits=12 take 2 bytes each"),
+        (lambda c: c.astype(int), "{} must be a 2D uint8 array of packed codes"),
+        (lambda c: c[:0], r"Found array with 0 sample\(s\)"),
+        (lambda c: c | 1, "{} must be padded with zeros beyond n_bits=12"),
+    ],
+)
+def test_error_on_packed_codes(side, change, message):
+    packed = list(make_problem(3, n_bits=12))
+    packed[0], packed[2] = pack_codes(packed[0]), pack_codes(packed[2])
+    packed[side] = change(packed[side])
+    name = ["query_codes", "", "database_codes"][side]
+    for call in (metrics.ndcg_score, HammingHistogram.from_codes):
+        with pytest.raises(ValueError, match=message.format(name)):
+            call(*packed, n_bits=12)
+
+
+def test_error_on_packed_codes_without_their_length():
+    packed = [pack_codes(side) for side in make_problem(3, n_bits=12)]
+    with pytest.raises(ValueError, match=r"0 and 1, got .*packed codes go with n_bits"):
+        metrics.ndcg_score(*packed)
+    with pytest.raises(ValueError, match="'n_bits' parameter of ndcg_score must be an int"):
+        metrics.ndcg_score(*packed, n_bits=1.5)
+
+
+@all_metrics
 def test_is_sensitive_to_codes_and_labels(metric):
     # What keeps the table above honest: a metric of nothing is invariant to everything.
     query_codes, query_labels, database_codes, database_labels = problem = make_problem(3)
@@ -680,19 +737,20 @@ def test_errors_of_weights(metric):
 def test_signatures_name_the_parameters(metric):
     options = list(OPTIONS.get(metric, {}))
     function, method = ALL_METRICS[metric], getattr(HammingHistogram, metric)
-    names = [*SIDES, "k", "radius", "ties", "empty", *options, "sample_weight", "query_weights"]
+    of_queries = ["sample_weight", "query_weights"]
+    names = [*SIDES, "k", "radius", "ties", "empty", *options, *of_queries, "n_bits"]
     parameters = inspect.signature(function).parameters
     assert list(parameters) == names
     kinds = [parameter.kind for parameter in parameters.values()]
     positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     assert kinds == [positional] * 4 + [keyword] * (len(names) - 4)
     defaults = {"k": None, "radius": None, "ties": "mean", "empty": 0}
-    defaults |= {"sample_weight": None, "query_weights": None}
+    defaults |= {"sample_weight": None, "query_weights": None, "n_bits": None}
     defaults |= {name: values[0] for name, values in OPTIONS.get(metric, {}).items()}
     assert {name: parameters[name].default for name in names[4:]} == defaults
     of_method = inspect.signature(method).parameters
-    assert list(of_method) == ["self", "k", *names[5:-2]]
-    assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 7)
+    assert list(of_method) == ["self", "k", *names[5:-3]]
+    assert [p.kind for p in of_method.values()] == [positional] * 2 + [keyword] * (len(names) - 8)
     for each, name in [(function, f"{metric}_score"), (method, f"HammingHistogram.{metric}")]:
         assert each.__qualname__ == name
         assert each.__name__ == name.split(".")[-1]

@@ -151,6 +151,52 @@ def test_faiss_finds_the_same(n_bits):
         search.kneighbors(queries)
 
 
+@pytest.mark.parametrize("algorithm", ["brute", "faiss"])
+@pytest.mark.parametrize("n_bits", [1, 7, 8, 12, 63, 64, 65])
+def test_packed_codes(n_bits, algorithm):
+    if algorithm == "faiss":
+        pytest.importorskip("faiss", reason="faiss is not installed")
+    queries, database = make_codes(20, n_bits), make_codes(300, n_bits, seed=1)
+    expected = HammingNeighbors(9).fit(database).kneighbors(queries)
+    search = HammingNeighbors(9, n_bits=n_bits, algorithm=algorithm).fit(pack_codes(database))
+    assert search.n_features_in_ == n_bits
+    for got, right in zip(search.kneighbors(pack_codes(queries)), expected, strict=True):
+        assert_array_equal(got, right)
+    # The database is packed in any case, so that queries may come in the other form.
+    other = search.set_params(n_bits=None).kneighbors(queries)
+    assert_array_equal(other[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: np.unpackbits(c, axis=1)[:, :12], "codes of n_bits=12 take 2 bytes each"),
+        (lambda c: c[:, :1], "codes of n_bits=12 take 2 bytes each"),
+        (lambda c: c.astype(int), "codes must be a 2D uint8 array of packed codes"),
+        (lambda c: c[0], "codes must be a 2D uint8 array of packed codes"),
+        (lambda c: c[:0], r"Found array with 0 sample\(s\)"),
+        (lambda c: c | 1, "codes must be padded with zeros beyond n_bits=12"),
+    ],
+)
+def test_error_on_packed_codes(change, message):
+    packed = pack_codes(make_codes(20, 12))
+    search = HammingNeighbors(1, n_bits=12).fit(packed)
+    for call in (search.kneighbors, HammingNeighbors(1, n_bits=12).fit):
+        with pytest.raises(ValueError, match=message):
+            call(change(packed))
+
+
+def test_error_on_codes_of_the_other_form():
+    packed = pack_codes(make_codes(20, 12))
+    search = HammingNeighbors(1, n_bits=12).fit(packed)
+    with pytest.raises(ValueError, match="must hold only 0 and 1"):
+        HammingNeighbors(1).fit(packed)
+    with pytest.raises(ValueError, match="codes has 11 bits, but HammingNeighbors is"):
+        search.set_params(n_bits=11).kneighbors(packed)
+    with pytest.raises(ValueError, match="'n_bits' parameter of HammingNeighbors must be"):
+        HammingNeighbors(1, n_bits=0).fit(packed)
+
+
 def test_error_without_faiss(monkeypatch):
     # As where the package is not installed.
     monkeypatch.setitem(sys.modules, "faiss", None)

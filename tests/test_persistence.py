@@ -1,7 +1,10 @@
 """Saving and loading: what is read is what was written, and nothing else is read."""
 
+import itertools
 import json
+import os
 import re
+import stat
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -83,6 +89,8 @@ def assert_same(loaded, hasher, X):
         value = getattr(hasher, name)
         mine = getattr(loaded, name)
         assert type(mine) is type(value), name
+        if isinstance(value, np.ndarray):
+            assert mine.dtype.str == value.dtype.str, name
         np.testing.assert_equal(mine, value)
     np.testing.assert_array_equal(loaded.project(X), hasher.project(X))
     np.testing.assert_array_equal(loaded.kneighbors(X)[1], hasher.kneighbors(X)[1])
@@ -108,6 +116,78 @@ def test_class_labels_come_back(classes, rows, tmp_path):
     loaded = saved(hasher, tmp_path)
     assert loaded.classes_.dtype == hasher.classes_.dtype
     np.testing.assert_array_equal(loaded.predict(X), hasher.predict(X))
+
+
+# Whatever `fit` takes: every dtype of X and y, by every hasher.
+
+ALL = [*SHALLOW, deep()]
+X_DTYPES = ["f2", "f4", "f8", ">f4", ">f8", "g", "i1", "u2", "i8", ">i4", "?", "O"]
+Y_DTYPES = ["i1", "u8", "i8", ">i8", "f2", "f4", ">f4", "f8", "g", "?", "U", ">U3", "O", "T"]
+Y_DTYPES += ["M8[D]", ">M8[ns]", "m8[h]"]
+ORDERS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "columns": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "reversed": lambda X: X[::-1][::-1],
+}
+
+
+class Frame:
+    """What is asked of a data frame of any package: names of columns, and an array."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+        self.columns = [f"label {i}" for i in range(values.shape[1])]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+    def __len__(self):
+        return len(self.values)
+
+
+def as_classes(y, dtype):
+    """Return classes in a dtype, as strings where it is one of objects."""
+    if dtype == "T":
+        return y.astype(str).astype(np.dtypes.StringDType())
+    return (y.astype("i8") if dtype[-1] != "O" else y.astype(str)).astype(dtype)
+
+
+def make_y(Y, form, dtype):
+    """Return label sets, or one class each, in a form that `fit` takes."""
+    if form == "classes":
+        return as_classes(Y[:, 0] + 2 * Y[:, 1] if dtype != "?" else Y[:, 0], dtype)
+    if form == "names":
+        return Frame(Y)
+    if form == "sparse":
+        return csr_array(Y)
+    return np.asfortranarray(Y.astype("?" if dtype[-1] in "UT[D]" else "u1"))
+
+
+@pytest.mark.parametrize("hasher", ALL, ids=lambda hasher: type(hasher).__name__)
+@settings(max_examples=25, deadline=None)
+@given(
+    dtype=st.sampled_from(X_DTYPES),
+    order=st.sampled_from(list(ORDERS)),
+    form=st.sampled_from(["classes", "classes", "names", "sets", "sparse"]),
+    label_dtype=st.sampled_from(Y_DTYPES),
+)
+def test_what_was_learnt_of_any_dtype_comes_back(
+    hasher, dtype, order, form, label_dtype, rows, tmp_path_factory
+):
+    X, Y = rows
+    X = ORDERS[order](np.rint(3 * X).clip(0, 9).astype(dtype))
+    y = make_y(Y, form, label_dtype)
+    # One class has one canonical direction less than there are classes.
+    hasher = clone(hasher).set_params(n_bits=1 if isinstance(hasher, CCAITQHasher) else 8)
+    if isinstance(hasher, DeepRankingHasher):
+        hasher.set_params(max_epochs=1)
+    fitted = hasher.fit(X, y)
+    loaded = saved(fitted, tmp_path_factory.mktemp("saved"))
+    assert_same(loaded, fitted, X)
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert loaded.predict(X).dtype == fitted.predict(X).dtype
+    assert loaded.score(X, y) == fitted.score(X, y)
 
 
 def test_without_labels_and_with_feature_names(rows, tmp_path):
@@ -233,6 +313,17 @@ def test_parameters_can_be_replaced(rows, tmp_path):
         DeepRankingHasher.load(tmp_path / "hasher.safetensors", n_neighbours=2)
 
 
+@pytest.mark.parametrize("hasher", ALL, ids=lambda hasher: type(hasher).__name__)
+def test_error_on_another_length_of_codes(hasher, rows, tmp_path):
+    hasher = clone(hasher).set_params(n_bits=3).fit(*rows)
+    loaded = saved(hasher, tmp_path, n_bits=3, n_neighbors=2)
+    np.testing.assert_array_equal(loaded.transform(rows[0]), hasher.transform(rows[0]))
+    file = tmp_path / "hasher.safetensors"
+    for load in (type(hasher).load, skhash.load):
+        with pytest.raises(ValueError, match="a hasher with n_bits=3, got n_bits=8"):
+            load(file, n_bits=8)
+
+
 def test_device_of_another_machine_can_be_replaced(rows, tmp_path):
     X, Y = rows
     hasher = deep().fit(X, Y).set_params(device="cuda:7")
@@ -266,6 +357,45 @@ def test_error_on_what_cannot_be_saved(rows, tmp_path):
     hasher.extra_ = np.array([1 + 2j])
     with pytest.raises(TypeError, match=r"learnt\.extra_, an array of dtype complex128"):
         hasher.save(file)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_others_may_read_the_file_as_the_umask_says(mask, mode, rows, tmp_path):
+    hasher, file = LSHHasher(8, random_state=0).fit(rows[0]), tmp_path / "hasher"
+    before = os.umask(mask)
+    try:
+        for _ in range(2):
+            hasher.save(file)
+            assert stat.S_IMODE(file.stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("hasher", ALL, ids=lambda hasher: type(hasher).__name__)
+def test_error_on_a_missing_folder_comes_first(hasher, rows, tmp_path):
+    hasher = clone(hasher).set_params(n_bits=3).fit(*rows)
+    # What cannot be written is not looked at before the folder is.
+    hasher.extra_ = Opaque()
+    with pytest.raises(FileNotFoundError, match="no such folder") as caught:
+        hasher.save(tmp_path / "missing" / "hasher")
+    assert caught.value.filename == str(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="A file is there"):
+        hasher.save(tmp_path / "file" / "hasher")
+    with pytest.raises(IsADirectoryError, match="give a file in it"):
+        hasher.save(tmp_path)
+
+
+def test_error_of_the_disk_is_an_os_error(rows, tmp_path, monkeypatch):
+    def fail(_, path, **_kwargs):
+        raise SafetensorError(f"I/O error at {path}")
+
+    # What safetensors raises where a disk is full.
+    monkeypatch.setattr("skhash._persistence.save_file", fail)
+    with pytest.raises(OSError, match="could not be written: I/O error at"):
+        LSHHasher(8, random_state=0).fit(rows[0]).save(tmp_path / "hasher")
     assert not list(tmp_path.iterdir())
 
 
@@ -376,7 +506,22 @@ def test_values_come_back_as_they_were(tmp_path):
         "tuple": ((), (1, "a"), {"key": [{}]}),
         "scalars": [np.float32(1.1), np.int64(3), np.bool_(False)],
         "arrays": [np.arange(6.0).reshape(2, 3).T, np.zeros((0, 4), np.uint8), np.array(3.0)],
-        "strings": [np.array(["a", "bcd"]), np.array(["a", "b"], dtype=object)],
+        "strings": [
+            np.array(["a", "bcd"]),
+            np.array(["a", "b"], dtype=object),
+            np.array([["a", "bcd"], ["", "\ud800\0x"]], dtype=">U5"),
+            np.empty((0, 3), "U2"),
+            np.empty((2, 0), object),
+            np.str_("scalar"),
+            np.array("0D", dtype=object),
+        ],
+        "byte order": [np.arange(6).astype(">i8").reshape(2, 3).T, np.array([1.5], ">f2")],
+        "long": [np.array([1, 3, 7], "g") / 11, np.longdouble(1) / 3, np.empty((0, 2), "g")],
+        "times": [
+            np.array(["2020", "NaT"], "M8[D]"),
+            np.array([5], ">m8[h]"),
+            np.datetime64(3, "s"),
+        ],
         "path": Path("a") / "b",
         "dtype": np.dtype(np.float32),
         # Names of kinds of nodes are data like any others.
@@ -385,13 +530,12 @@ def test_values_come_back_as_they_were(tmp_path):
     write_state(tmp_path / "state", state)
     read = read_state(tmp_path / "state")
     np.testing.assert_equal(read, state)
-    for mine, value in zip(
-        read["arrays"] + read["scalars"] + read["strings"],
-        state["arrays"] + state["scalars"] + state["strings"],
-        strict=True,
-    ):
+    names = ("arrays", "scalars", "strings", "byte order", "long", "times")
+    pairs = [zip(read[name], state[name], strict=True) for name in names]
+    for mine, value in itertools.chain(*pairs):
         assert type(mine) is type(value)
-        assert mine.dtype == value.dtype
+        assert mine.dtype.str == value.dtype.str
+        assert mine.shape == value.shape
         assert mine.flags.f_contiguous == value.flags.f_contiguous
     assert [type(item) for item in read["numbers"]] == [type(item) for item in state["numbers"]]
     assert np.isnan(read_state_of({"nan": float("nan")}, tmp_path)["nan"])
@@ -449,6 +593,8 @@ def test_onnx_of_images(images, tmp_path):
 def test_onnx_errors(rows, tmp_path, monkeypatch):
     with pytest.raises(NotFittedError):
         deep().to_onnx(tmp_path / "hasher.onnx")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        deep().fit(*rows).to_onnx(tmp_path / "missing" / "hasher.onnx")
     pytest.importorskip("onnx", reason="onnx is not installed")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install scikit-hash\[onnx\]"):

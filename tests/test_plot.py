@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhash import LSHHasher
+from skhash.codes import pack_codes
 from skhash.datasets import make_digit_scenes
 from skhash.metrics import (
     CodeDiagnosticsDisplay,
@@ -144,6 +145,21 @@ def test_curves_share_axes(Display, problem, figures):
     assert again is second
     assert again.ax_ is not ax
     assert again.line_.get_label() == "c"
+
+
+def test_displays_of_packed_codes(problem, scenes):
+    query_codes, query_labels, database_codes, database_labels = problem
+    packed = pack_codes(query_codes), query_labels, pack_codes(database_codes), database_labels
+    for Display in CURVES:
+        expected = Display.from_codes(*problem).line_.get_xydata()
+        display = Display.from_codes(*packed, n_bits=12)
+        np.testing.assert_array_equal(display.line_.get_xydata(), expected)
+    shown = {"query_images": scenes[0][:7], "database_images": scenes[0]}
+    display = RetrievalDisplay.from_codes(*packed, n_bits=12, **shown)
+    expected = RetrievalDisplay.from_codes(*problem, **shown)
+    np.testing.assert_array_equal(display.distances, expected.distances)
+    display = CodeDiagnosticsDisplay.from_codes(packed[2], n_bits=12)
+    np.testing.assert_array_equal(display.balance, database_codes.mean(axis=0))
 
 
 @curves

@@ -22,6 +22,7 @@ from skhash.metrics import (
     HammingHistogram,
     get_scorer,
     get_scorer_names,
+    get_scorers,
     make_retrieval_scorer,
 )
 
@@ -290,6 +291,37 @@ def test_error_on_a_name_that_is_none():
         get_scorer(None)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, set])
+def test_several_scorers_by_name(kind, data):
+    names = kind(["ndcg@10", "precision@r2", "average_precision"])
+    scorers = get_scorers(names)
+    assert {name: repr(scorer) for name, scorer in scorers.items()} == {
+        name: repr(get_scorer(name)) for name in names
+    }
+    results = cross_validate(SignHasher(), *data, scoring=scorers, cv=3)
+    for name in names:
+        expected = cross_val_score(SignHasher(), *data, scoring=get_scorer(name), cv=3)
+        assert_array_equal(results[f"test_{name}"], expected)
+    grid = {"n_bits": [1, 32]}
+    search = GridSearchCV(SignHasher(), grid, scoring=scorers, refit="ndcg@10", cv=3).fit(*data)
+    assert search.best_params_ == {"n_bits": 32}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"names that are all different, got \[\]"),
+        (["ndcg", "ndcg"], r"names that are all different, got \['ndcg', 'ndcg'\]"),
+        (["ndcg", "map"], "'map' is not a valid scoring value"),
+        (["ndcg", 3], "'scoring' parameter of get_scorers must be an instance of 'str'"),
+        ("ndcg", "'scoring' parameter of get_scorers must be an instance of"),
+    ],
+)
+def test_error_on_several_names(names, message):
+    with pytest.raises(ValueError, match=message):
+        get_scorers(names)
+
+
 # Options.
 
 
@@ -379,7 +411,8 @@ def test_leave_one_out_sees_classes_that_fit_has_not(data):
     expected = scorer(hasher, X[~old], one_hot)
     assert expected > 0
     assert scorer(hasher, X[~old], classes[~old]) == expected
-    assert make_retrieval_scorer("recall", k=5)(hasher, X[~old], classes[~old]) == 0
+    with pytest.raises(ValueError, match="no class that this SignHasher knows"):
+        make_retrieval_scorer("recall", k=5)(hasher, X[~old], classes[~old])
 
 
 def test_leave_one_out_in_batches(data):

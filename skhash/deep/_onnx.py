@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from skhash._io import check_folder
+
 __all__ = ["export"]
 
 
@@ -31,7 +33,11 @@ def export(network, shape, path, weights=None):
     ------
     ImportError
         If onnx or onnxscript is missing.
+
+    OSError
+        If the file cannot be written.
     """
+    check_folder(path)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

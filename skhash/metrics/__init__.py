@@ -17,7 +17,12 @@ from skhash.metrics._ranking import (
     reciprocal_rank_score,
     weighted_average_precision_score,
 )
-from skhash.metrics._scorer import get_scorer, get_scorer_names, make_retrieval_scorer
+from skhash.metrics._scorer import (
+    get_scorer,
+    get_scorer_names,
+    get_scorers,
+    make_retrieval_scorer,
+)
 
 __all__ = [
     "CodeDiagnosticsDisplay",
@@ -30,6 +35,7 @@ __all__ = [
     "bootstrap_interval",
     "get_scorer",
     "get_scorer_names",
+    "get_scorers",
     "make_retrieval_scorer",
     "ndcg_score",
     "precision_score",

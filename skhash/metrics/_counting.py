@@ -10,6 +10,8 @@ __all__ = ["hamming_histogram", "memory_bytes", "slices", "weighted_counts"]
 
 # Database items per block: as many as keep a block in the second-level cache.
 _BLOCK_ITEMS = 2**16
+# Entries of label sets that are unpacked at once where bits of queries have weights.
+_BLOCK_LABELS = 2**22
 # An upper bound on the bytes of an item of a block, codes and labels not counted: word, popcount,
 # bin index, and the index once more as the integer that counting takes.
 _BYTES_PER_ITEM = 32
@@ -93,11 +95,7 @@ def weighted_counts(problem, k=None):
     """
     whole, _ = whole_weights(problem.query_weights)
     distances = whole_distances(problem.query_codes, problem.database_codes, whole)
-    queries, items = (
-        unpack_codes(labels, 8 * labels.shape[1]).astype(np.float32)
-        for labels in (problem.query_labels, problem.database_labels)
-    )
-    relevance = (queries @ items.T).astype(np.int64)
+    relevance = _relevances(problem)
     leaves_one_out = problem.own_codes is not None
     n_ranks = distances.shape[1] if k is None else k + leaves_one_out
     if n_ranks < distances.shape[1]:
@@ -118,8 +116,21 @@ def weighted_counts(problem, k=None):
         own = np.minimum((whole * different).sum(axis=1).astype(np.int64), ranked[:, -1])
         place = (ranked < own[:, None]).sum(axis=1)
         own_level = level[rows[:, 0], place]
-        counts[rows[:, 0], own_level, queries.sum(axis=1).astype(np.int64)] -= 1
+        n_own = np.bitwise_count(problem.query_labels).sum(axis=1, dtype=np.int64)
+        counts[rows[:, 0], own_level, n_own] -= 1
     return counts
+
+
+def _relevances(problem):
+    """Return the numbers of labels that queries and items share; labels are unpacked in parts."""
+    # Labels that no query has do not matter.
+    used = problem.query_labels.any(axis=0)
+    queries = np.unpackbits(problem.query_labels[:, used], axis=1).astype(np.float32)
+    items = problem.database_labels[:, used]
+    relevances = np.empty((problem.n_queries, len(items)), np.int64)
+    for rows in slices(len(items), max(1, _BLOCK_LABELS // max(1, queries.shape[1]))):
+        relevances[:, rows] = queries @ np.unpackbits(items[rows], axis=1).T.astype(np.float32)
+    return relevances
 
 
 def memory_bytes(working_memory=None):

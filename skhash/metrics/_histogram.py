@@ -14,6 +14,7 @@ from skhash.metrics._parameters import (
     CODES_AND_LABELS,
     CUTS,
     METRIC,
+    N_BITS,
     POLICIES,
     RESOURCES,
     check_cuts,
@@ -170,7 +171,9 @@ class HammingHistogram:
         self.counts = counts.astype(np.int64, copy=False)
 
     @classmethod
-    @validate_params({**CODES_AND_LABELS, **RESOURCES}, prefer_skip_nested_validation=True)
+    @validate_params(
+        {**CODES_AND_LABELS, **N_BITS, **RESOURCES}, prefer_skip_nested_validation=True
+    )
     def from_codes(
         cls,
         query_codes,
@@ -178,6 +181,7 @@ class HammingHistogram:
         database_codes,
         database_labels,
         *,
+        n_bits=None,
         n_jobs=None,
         working_memory=None,
     ):
@@ -186,18 +190,22 @@ class HammingHistogram:
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 and 1.
+            Codes of the queries, 0 and 1; or packed codes, with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to rank, 0 and 1.
+            Codes of the items to rank, in the form of `query_codes`.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
             Label sets of the items to rank, in the form of `query_labels`.
+
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
 
         n_jobs : int, default=None
             Threads that share the queries. None means 1 outside of a
@@ -221,7 +229,7 @@ class HammingHistogram:
             `n_bits` or `n_labels`, or if only one of them has class labels.
         """
         problem = RetrievalProblem.from_codes(
-            query_codes, query_labels, database_codes, database_labels
+            query_codes, query_labels, database_codes, database_labels, n_bits=n_bits
         )
         return cls(hamming_histogram(problem, n_jobs=n_jobs, working_memory=working_memory))
 
@@ -287,21 +295,25 @@ class HammingHistogram:
         {
             "codes": ["array-like"],
             "labels": ["array-like", "sparse matrix"],
+            **N_BITS,
             **RESOURCES,
         },
         prefer_skip_nested_validation=True,
     )
-    def leave_one_out(cls, codes, labels, *, n_jobs=None, working_memory=None):
+    def leave_one_out(cls, codes, labels, *, n_bits=None, n_jobs=None, working_memory=None):
         """Count a set against itself: each sample ranks the others.
 
         Parameters
         ----------
         codes : array-like of shape (n_samples, n_bits)
-            Codes, 0 and 1.
+            Codes, 0 and 1; or packed codes, with `n_bits`.
 
         labels : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of \
                 shape (n_samples,)
             Label sets: an indicator matrix of 0 and 1, or class labels.
+
+        n_bits : int, default=None
+            As in :meth:`from_codes`.
 
         n_jobs : int, default=None
             As in :meth:`from_codes`.
@@ -319,7 +331,7 @@ class HammingHistogram:
         ValueError
             As :meth:`from_codes` does, or if there is only one sample.
         """
-        problem = RetrievalProblem.leave_one_out(codes, labels)
+        problem = RetrievalProblem.leave_one_out(codes, labels, n_bits=n_bits)
         return cls(hamming_histogram(problem, n_jobs=n_jobs, working_memory=working_memory))
 
     @property

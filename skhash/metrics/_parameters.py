@@ -14,6 +14,7 @@ __all__ = [
     "CUT",
     "CUTS",
     "METRIC",
+    "N_BITS",
     "POLICIES",
     "RESOURCES",
     "check_cuts",
@@ -39,6 +40,7 @@ POLICIES = {
     "ties": [StrOptions({"mean", "best", "worst"})],
     "empty": [StrOptions({"nan", "raise"}), Options(Integral, {0, 1})],
 }
+N_BITS = {"n_bits": [Interval(Integral, 1, None, closed="left"), None]}
 RESOURCES = {
     "n_jobs": [Integral, None],
     "working_memory": [Interval(Real, 0, None, closed="left"), None],

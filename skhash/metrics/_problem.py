@@ -8,8 +8,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from skhash._labels import LabelSpace, as_labels
-from skhash.codes import as_bits, check_packed, pack_codes
+from skhash._labels import LabelSpace, as_labels, check_label_names, column_names
+from skhash.codes import (
+    as_bits,
+    check_packed,
+    check_packed_codes,
+    check_padding,
+    pack_codes,
+    unpack_codes,
+)
 
 __all__ = ["RetrievalProblem", "as_codes", "fitted_hasher"]
 
@@ -66,25 +73,35 @@ class RetrievalProblem:
 
     @classmethod
     def from_codes(
-        cls, query_codes, query_labels, database_codes, database_labels, *, query_weights=None
+        cls,
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        *,
+        n_bits=None,
+        query_weights=None,
     ):
-        """Validate and pack codes and label sets.
+        """Validate codes and label sets, and pack what is not packed.
 
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 and 1.
+            Codes of the queries, 0 and 1; packed ones with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to rank, 0 and 1.
+            Codes of the items to rank, in the same form.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
             Label sets of the items to rank, in the same form.
+
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed. None: they are not.
 
         query_weights : array-like of shape (n_queries, n_bits), default=None
             Weights of the bits of each query, at least 0.
@@ -98,24 +115,20 @@ class RetrievalProblem:
         ------
         ValueError
             If codes or indicator matrices hold other values than 0 and 1, weights are negative,
-            or the shapes do not fit.
+            the shapes do not fit, or class labels or names of labels are of different kinds.
         """
-        codes = {
-            "query_codes": as_codes(query_codes, "query_codes"),
-            "database_codes": as_codes(database_codes, "database_codes"),
-        }
-        labels = {
-            "query_labels": as_labels(query_labels, name="query_labels"),
-            "database_labels": as_labels(database_labels, name="database_labels"),
-        }
-        for side in zip(codes.values(), labels.values(), strict=True):
+        given = {"query_codes": query_codes, "database_codes": database_codes}
+        codes, n_bits = _packed_alike(given, n_bits)
+        given = {"query_labels": query_labels, "database_labels": database_labels}
+        labels = {name: as_labels(y, name=name) for name, y in given.items()}
+        for side in zip(codes, labels.values(), strict=True):
             check_consistent_length(*side)
-        _check_widths("bits", codes)
-        n_bits = codes["query_codes"].shape[1]
+        _check_names_alike(given)
         if query_weights is not None:
-            query_weights = _check_weights(query_weights, codes["query_codes"].shape)
-        packed = [pack_codes(bits) for bits in (*codes.values(), *_encode_alike(labels))]
-        return cls(packed[0], packed[2], packed[1], packed[3], n_bits, query_weights=query_weights)
+            query_weights = _check_weights(query_weights, (len(codes[0]), n_bits))
+        packed = [pack_codes(Y) for Y in _encode_alike(labels)]
+        sides = codes[0], packed[0], codes[1], packed[1]
+        return cls(*sides, n_bits, query_weights=query_weights)
 
     @classmethod
     def from_packed(cls, query_codes, query_labels, database_codes, database_labels, *, n_bits):
@@ -151,17 +164,17 @@ class RetrievalProblem:
             check_consistent_length(packed[f"{side}_codes"], packed[f"{side}_labels"])
         _check_bytes(packed, n_bits)
         for name in ("query_codes", "database_codes"):
-            _check_padding(packed[name], name, n_bits)
+            check_padding(packed[name], name, n_bits)
         return cls(**packed, n_bits=n_bits)
 
     @classmethod
-    def leave_one_out(cls, codes, labels, item_codes=None):
+    def leave_one_out(cls, codes, labels, item_codes=None, *, n_bits=None):
         """Validate and pack a set of which each sample ranks the others.
 
         Parameters
         ----------
         codes : array-like of shape (n_samples, n_bits)
-            Codes, 0 and 1.
+            Codes, 0 and 1; packed ones with `n_bits`.
 
         labels : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of \
                 shape (n_samples,)
@@ -169,6 +182,9 @@ class RetrievalProblem:
 
         item_codes : ndarray of shape (n_samples, n_bits), default=None
             Codes that the samples have as items, if not those that they have as queries.
+
+        n_bits : int, default=None
+            Number of bits of a code, where `codes` are packed. None: they are not.
 
         Returns
         -------
@@ -180,7 +196,8 @@ class RetrievalProblem:
         ValueError
             As :meth:`from_codes` does, or if there is only one sample.
         """
-        codes, labels = as_codes(codes, "codes"), as_labels(labels, name="labels")
+        (codes,), n_bits = _packed_alike({"codes": codes}, n_bits)
+        labels = as_labels(labels, name="labels")
         check_consistent_length(codes, labels)
         if len(codes) < 2:
             raise ValueError(
@@ -188,9 +205,9 @@ class RetrievalProblem:
                 "a single sample has no other to rank."
             )
         (labels,) = _encode_alike({"labels": labels})
-        queries, labels = pack_codes(codes), pack_codes(labels)
-        items = queries if item_codes is None else pack_codes(item_codes)
-        return cls(queries, labels, items, labels, codes.shape[1], own_codes=items)
+        labels = pack_codes(labels)
+        items = codes if item_codes is None else pack_codes(item_codes)
+        return cls(codes, labels, items, labels, n_bits, own_codes=items)
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, asker, leave_one_out=False, asymmetric=False):
@@ -231,7 +248,8 @@ class RetrievalProblem:
             If the hasher is not fitted.
 
         ValueError
-            If the database is empty or has no label sets, or `y` is missing or malformed.
+            If the database is empty or has no label sets, or `y` is missing, malformed or holds
+            class labels of which the hasher knows none.
         """
         hasher = fitted_hasher(estimator)
         database = None if leave_one_out else hasher.labeled_database()
@@ -243,7 +261,9 @@ class RetrievalProblem:
             encode = getattr(hasher, "encode_database", hasher.transform)
             problem = cls.leave_one_out(codes, y, encode(given))
         else:
-            sides = pack_codes(codes), pack_codes(hasher.encode_labels(y)), *database
+            labels = hasher.encode_labels(y)
+            _check_some_known(y, labels, hasher)
+            sides = pack_codes(codes), pack_codes(labels), *database
             problem = cls.from_packed(*sides, n_bits=codes.shape[1])
         return replace(problem, query_weights=weights)
 
@@ -319,16 +339,19 @@ def _input_of_hasher(estimator, X):
     return X
 
 
-def as_codes(codes, name):
+def as_codes(codes, name, n_bits=None):
     """Return codes as booleans, or raise.
 
     Parameters
     ----------
     codes : array-like of shape (n_samples, n_bits)
-        Codes, 0 and 1.
+        Codes, 0 and 1; packed ones with `n_bits`.
 
     name : str
         What errors call them.
+
+    n_bits : int, default=None
+        Number of bits of a code, where they are packed. None: they are not.
 
     Returns
     -------
@@ -338,15 +361,30 @@ def as_codes(codes, name):
     Raises
     ------
     ValueError
-        If they are not two-dimensional, are empty or hold other values than 0 and 1.
+        If they are not two-dimensional, are empty or hold other values than 0 and 1, or are not
+        packed codes of that length.
     """
+    if n_bits is not None:
+        return unpack_codes(check_packed_codes(codes, name, n_bits), n_bits).view(bool)
     codes = check_array(codes, dtype=None, input_name=name)
-    return as_bits(codes, name, "Threshold a projection with `>= 0` first.")
+    hint = "Threshold a projection with `>= 0` first; packed codes go with n_bits."
+    return as_bits(codes, name, hint)
+
+
+def _packed_alike(codes, n_bits):
+    """Return codes, given by name, as packed codes of one length, and that length."""
+    if n_bits is not None:
+        return [check_packed_codes(array, name, n_bits) for name, array in codes.items()], n_bits
+    codes = {name: as_codes(array, name) for name, array in codes.items()}
+    _check_widths("bits", codes)
+    packed = [pack_codes(bits) for bits in codes.values()]
+    return packed, next(iter(codes.values())).shape[1]
 
 
 def _encode_alike(labels):
     """Return label sets, given by name, as indicator matrices of the same labels."""
     if all(y.ndim == 1 for y in labels.values()):
+        _check_one_kind(labels)
         space = LabelSpace.of(*labels.values())
         return [space.encode(y).view(bool) for y in labels.values()]
     if any(y.ndim == 1 for y in labels.values()):
@@ -356,6 +394,35 @@ def _encode_alike(labels):
         )
     _check_widths("labels", labels)
     return [Y.view(bool) for Y in labels.values()]
+
+
+def _check_one_kind(labels):
+    """Raise unless class labels, given by name, can be equal to one another."""
+    dtypes = [y.dtype for y in labels.values()]
+    if len({dtype.kind if dtype.kind in "mM" else dtype.kind in "OU" for dtype in dtypes}) > 1:
+        raise ValueError(
+            f"{' and '.join(labels)} must be class labels of one kind, such as numbers or "
+            f"strings, got dtypes {' and '.join(map(str, dtypes))}."
+        )
+
+
+def _check_names_alike(labels):
+    """Raise if label sets, given by name, are data frames of other columns."""
+    (of, first), *others = labels.items()
+    for name, y in others:
+        check_label_names(y, column_names(first), f"of {of}", name=name)
+
+
+def _check_some_known(y, labels, hasher):
+    """Raise if queries have class labels, and the hasher knows none of them."""
+    if labels.any() or as_labels(y).ndim != 1:
+        return
+    given, known = np.unique(as_labels(y)), np.asarray(getattr(hasher, "classes_", []))
+    raise ValueError(
+        f"y holds no class that this {type(hasher).__name__} knows: got {given}, of dtype "
+        f"{given.dtype}, and it knows {known}, of dtype {known.dtype}. Queries are to "
+        "have classes that fit was given, of the same type."
+    )
 
 
 def _check_weights(weights, shape):
@@ -393,13 +460,4 @@ def _check_bytes(packed, n_bits):
         raise ValueError(
             f"Codes of n_bits={n_bits} take {-(-n_bits // 8)} bytes each, "
             f"got packed codes of shape {shape}."
-        )
-
-
-def _check_padding(codes, name, n_bits):
-    """Raise if bits beyond `n_bits` are set: they would count as distance."""
-    if (codes[:, -1:] & (0xFF >> (n_bits - 1) % 8 + 1)).any():
-        raise ValueError(
-            f"{name} must be padded with zeros beyond n_bits={n_bits}, as pack_codes does, "
-            "got other bits set there."
         )

@@ -16,7 +16,14 @@ from skhash.metrics._counting import (
     slices,
     weighted_counts,
 )
-from skhash.metrics._parameters import CODES_AND_LABELS, CUT, POLICIES, check_one_cut, of_metric
+from skhash.metrics._parameters import (
+    CODES_AND_LABELS,
+    CUT,
+    N_BITS,
+    POLICIES,
+    check_one_cut,
+    of_metric,
+)
 from skhash.metrics._problem import RetrievalProblem
 
 __all__ = [
@@ -41,6 +48,7 @@ _CONSTRAINTS = {
     **POLICIES,
     "sample_weight": ["array-like", None],
     "query_weights": ["array-like", None],
+    **N_BITS,
 }
 
 
@@ -134,6 +142,7 @@ def _score(metric):
         empty=0,
         sample_weight=None,
         query_weights=None,
+        n_bits=None,
         **options,
     ):
         """$summary.
@@ -148,14 +157,14 @@ def _score(metric):
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 and 1.
+            Codes of the queries, 0 and 1; or packed codes, with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to rank, 0 and 1.
+            Codes of the items to rank, in the form of `query_codes`.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
@@ -187,6 +196,10 @@ def _score(metric):
             :meth:`skhash.base.BaseHasher.bit_weights`. The distance of an item is then the sum of
             the weights of the bits that differ. None gives all the weight 1.
 
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
+
         Returns
         -------
         score : float
@@ -196,9 +209,10 @@ def _score(metric):
         ------
         ValueError
             If codes or indicator matrices hold other values than 0 and 1, codes or labels are
-            empty or of another shape, differ in length, if queries and database differ in `n_bits`
-            or `n_labels`, if only one of them has class labels, if both `k` and `radius` are
-            given, if `sample_weight` has another length, is negative somewhere or 0 everywhere, if
+            empty or of another shape, differ in length, if queries and database differ in
+            `n_bits`, `n_labels` or names of labels, if only one of them has class labels, or one
+            has strings and the other numbers, if both `k` and `radius` are given, if
+            `sample_weight` has another length, is negative somewhere or 0 everywhere, if
             `query_weights` have another shape, are negative, or go with `radius`, or by `empty`.
 
         See Also
@@ -226,6 +240,7 @@ def _score(metric):
             query_labels,
             database_codes,
             database_labels,
+            n_bits=n_bits,
             query_weights=query_weights,
         )
         if sample_weight is not None:

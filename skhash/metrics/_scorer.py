@@ -8,7 +8,7 @@ from skhash.metrics._parameters import CUT, METRIC, POLICIES, check_one_cut, che
 from skhash.metrics._problem import RetrievalProblem
 from skhash.metrics._ranking import mean_over_queries, score_queries
 
-__all__ = ["get_scorer", "get_scorer_names", "make_retrieval_scorer"]
+__all__ = ["get_scorer", "get_scorer_names", "get_scorers", "make_retrieval_scorer"]
 
 _DEFAULTS = {
     "k": None,
@@ -61,6 +61,7 @@ def get_scorer(scoring):
 
     See Also
     --------
+    get_scorers : Several by their names.
     make_retrieval_scorer : The same with further options.
 
     Examples
@@ -70,7 +71,6 @@ def get_scorer(scoring):
     make_retrieval_scorer('ndcg', k=100)
     >>> get_scorer("precision@r2")
     make_retrieval_scorer('precision', radius=2)
-    >>> scoring = {name: get_scorer(name) for name in ["ndcg@100", "average_precision"]}
     """
     match = re.fullmatch(r"([a-z_]+)(?:@([1-9][0-9]*)|@r([0-9]+))?", scoring)
     if match is None or match[1] not in METRICS:
@@ -81,6 +81,47 @@ def get_scorer(scoring):
         )
     k, radius = (None if group is None else int(group) for group in match.groups()[1:])
     return make_retrieval_scorer(match[1], k=k, radius=radius)
+
+
+@validate_params({"scoring": [list, tuple, set]}, prefer_skip_nested_validation=False)
+def get_scorers(scoring):
+    """Get several scorers by their names, as a dict that scikit-learn takes as `scoring`.
+
+    Parameters
+    ----------
+    scoring : list, tuple or set of str
+        Names as :func:`get_scorer` takes them, all different.
+
+    Returns
+    -------
+    scorers : dict of str to callable
+        The scorers by their names, for `cross_validate`, `GridSearchCV` and the like.
+
+    Raises
+    ------
+    ValueError
+        If there is none, a name is given twice, or is not known.
+
+    See Also
+    --------
+    get_scorer : One of them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import cross_validate
+    >>> from skhash import LSHHasher
+    >>> from skhash.metrics import get_scorers
+    >>> X, y = load_digits(return_X_y=True)
+    >>> results = cross_validate(LSHHasher(16, random_state=0), X, y,
+    ...                          scoring=get_scorers(["ndcg@100", "average_precision"]))
+    >>> sorted(name for name in results if name.startswith("test"))
+    ['test_average_precision', 'test_ndcg@100']
+    """
+    names = list(scoring)
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"scoring should be names that are all different, got {names}.")
+    return {name: get_scorer(name) for name in names}
 
 
 @validate_params(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skhash._sklearn import check_matplotlib_support
-from skhash.codes import pack_codes, unpack_codes
+from skhash.codes import pack_codes
 from skhash.metrics._problem import as_codes, fitted_hasher
 
 __all__ = ["CodeDiagnosticsDisplay"]
@@ -81,21 +81,35 @@ class CodeDiagnosticsDisplay:
         -------
         display : CodeDiagnosticsDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `X` is None and the database is empty.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         hasher = fitted_hasher(estimator)
+        if X is None and not len(hasher.database_codes_):
+            raise ValueError(
+                f"The database of this {type(hasher).__name__} is empty. Pass X, or call "
+                "set_database first."
+            )
         if X is None:
-            return cls.from_codes(unpack_codes(hasher.database_codes_, hasher.n_bits), axes=axes)
+            return cls.from_codes(hasher.database_codes_, n_bits=hasher.n_bits, axes=axes)
         return cls.from_codes(estimator.transform(X), axes=axes)
 
     @classmethod
-    def from_codes(cls, codes, *, axes=None):
+    def from_codes(cls, codes, *, n_bits=None, axes=None):
         """Draw for codes.
 
         Parameters
         ----------
         codes : array-like of shape (n_samples, n_bits)
-            Codes, 0 or 1, of at least one sample.
+            Codes, 0 or 1, of at least one sample; or packed codes, with `n_bits`.
+
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
 
         axes : array-like of 3 matplotlib Axes, default=None
             Where to draw; None makes a new figure.
@@ -106,7 +120,7 @@ class CodeDiagnosticsDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_codes")
-        codes = as_codes(codes, "codes")
+        codes = as_codes(codes, "codes", n_bits)
         packed, bits = pack_codes(codes), codes.astype(np.float64)
         covariance = np.atleast_2d(np.cov(bits, rowvar=False, bias=True))
         total = np.trace(covariance)

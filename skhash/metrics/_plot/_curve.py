@@ -55,6 +55,7 @@ class CurveDisplay:
         database_codes,
         database_labels,
         *,
+        n_bits=None,
         name=None,
         ax=None,
         **kwargs,
@@ -64,18 +65,22 @@ class CurveDisplay:
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 or 1.
+            Codes of the queries, 0 or 1; or packed codes, with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to rank.
+            Codes of the items to rank, in the form of `query_codes`.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
             Label sets of the items to rank, in the form of `query_labels`.
+
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
 
         name : str, default=None
             Name in the legend.
@@ -93,7 +98,7 @@ class CurveDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_codes")
         histogram = HammingHistogram.from_codes(
-            query_codes, query_labels, database_codes, database_labels
+            query_codes, query_labels, database_codes, database_labels, n_bits=n_bits
         )
         return cls._from_histogram(histogram, name=name, ax=ax, **kwargs)
 

@@ -152,6 +152,7 @@ class RankingCurveDisplay(CurveDisplay):
         database_codes,
         database_labels,
         *,
+        n_bits=None,
         metric="ndcg",
         k=None,
         ties="mean",
@@ -165,18 +166,22 @@ class RankingCurveDisplay(CurveDisplay):
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 or 1.
+            Codes of the queries, 0 or 1; or packed codes, with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to rank.
+            Codes of the items to rank, in the form of `query_codes`.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
             Label sets of the items to rank, in the form of `query_labels`.
+
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
 
         metric : {"acg", "average_precision", "ndcg", "precision", "recall", "reciprocal_rank", \
                 "weighted_average_precision"}, default="ndcg"
@@ -208,7 +213,8 @@ class RankingCurveDisplay(CurveDisplay):
         """
         problem = query_codes, query_labels, database_codes, database_labels
         options = {"k": k, "ties": ties, "confidence_level": confidence_level, **kwargs}
-        return super().from_codes(*problem, metric=metric, name=name, ax=ax, **options)
+        options |= {"n_bits": n_bits, "metric": metric}
+        return super().from_codes(*problem, name=name, ax=ax, **options)
 
     @classmethod
     def _from_histogram(cls, histogram, *, name, ax, metric, k, ties, confidence_level, **kwargs):

@@ -110,7 +110,8 @@ class RetrievalDisplay:
             Number of results of each query.
 
         label_names : sequence of n_labels str, default=None
-            Names of the labels; None is the classes or columns of `y`.
+            Names of the labels; None takes the classes of the hasher, among them names of columns
+            of a data frame.
 
         axes : array-like of matplotlib Axes of shape (n_queries, 1 + n_results), default=None
             Where to draw; None makes a new figure.
@@ -149,6 +150,7 @@ class RetrievalDisplay:
         *,
         query_images,
         database_images,
+        n_bits=None,
         n_results=5,
         label_names=None,
         axes=None,
@@ -158,14 +160,14 @@ class RetrievalDisplay:
         Parameters
         ----------
         query_codes : array-like of shape (n_queries, n_bits)
-            Codes of the queries, 0 or 1.
+            Codes of the queries, 0 or 1; or packed codes, with `n_bits`.
 
         query_labels : {array-like, sparse matrix} of shape (n_queries, n_labels), or array-like \
                 of shape (n_queries,)
             Label sets of the queries: an indicator matrix of 0 and 1, or class labels.
 
         database_codes : array-like of shape (n_database, n_bits)
-            Codes of the items to be found.
+            Codes of the items to be found, in the form of `query_codes`.
 
         database_labels : {array-like, sparse matrix} of shape (n_database, n_labels), or \
                 array-like of shape (n_database,)
@@ -177,11 +179,16 @@ class RetrievalDisplay:
         database_images : sequence of n_database images
             Images of the database.
 
+        n_bits : int, default=None
+            Number of bits of a code, where codes are packed, see :func:`skhash.codes.pack_codes`.
+            None: they are not.
+
         n_results : int, default=5
             Number of results of each query.
 
         label_names : sequence of n_labels str, default=None
-            Names of the labels; None is the classes or column numbers.
+            Names of the labels; None takes the classes, or the columns: their names in a data
+            frame, else their numbers.
 
         axes : array-like of matplotlib Axes of shape (n_queries, 1 + n_results), default=None
             Where to draw; None makes a new figure.
@@ -198,7 +205,7 @@ class RetrievalDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_codes")
         problem = RetrievalProblem.from_codes(
-            query_codes, query_labels, database_codes, database_labels
+            query_codes, query_labels, database_codes, database_labels, n_bits=n_bits
         )
         classes = LabelSpace.of(query_labels, database_labels).classes
         return cls._from_problem(
