@@ -19,7 +19,7 @@ class DatabaseMixin:
     validated items as booleans.
     """
 
-    def set_database(self, X, y=None):
+    def set_database(self, X, y=None, *, ids=None):
         """Replace the database that `predict`, `kneighbors`, `score` and the scorers search.
 
         If `set_database` raises, the hasher keeps the database that it had.
@@ -34,6 +34,10 @@ class DatabaseMixin:
             Their label sets, in the form that `fit` was given (in either if it was given none).
             Without them `kneighbors` works, `predict` and `score` do not.
 
+        ids : array-like of shape (n_database,), default=None
+            Ids of the items, integers or strings, each once, which `kneighbors` then returns.
+            None: `kneighbors` returns the rows of the items.
+
         Returns
         -------
         self : object
@@ -45,7 +49,8 @@ class DatabaseMixin:
             If the hasher is not fitted.
 
         ValueError
-            If `y` has other labels than those of `fit`, or another length than `X`.
+            If `y` has other labels than those of `fit`, or another length than `X`, or `ids` are
+            malformed.
 
         See Also
         --------
@@ -56,9 +61,10 @@ class DatabaseMixin:
         X = self._validate_X(X, reset=False)
         with unchanged_on_error(self):
             self._store_database(X, self._labels_of_database(X, y))
+            self.database_ids_ = _checked_ids(ids, len(self.database_codes_))
         return self
 
-    def set_database_codes(self, codes, y=None):
+    def set_database_codes(self, codes, y=None, *, ids=None):
         """Replace the database by items whose packed codes are known.
 
         They are to be codes of this hasher: those of its `encode_database`, packed, or the
@@ -75,6 +81,10 @@ class DatabaseMixin:
                 (n_database,), default=None
             Their label sets, as `set_database` takes them.
 
+        ids : array-like of shape (n_database,), default=None
+            Ids of the items, integers or strings, each once, which `kneighbors` then returns.
+            None: `kneighbors` returns the rows of the items.
+
         Returns
         -------
         self : object
@@ -87,8 +97,8 @@ class DatabaseMixin:
 
         ValueError
             If `codes` are not two-dimensional uint8 of the hasher's number of bytes, are empty or
-            not padded with zeros, or if `y` has other labels than those of `fit`, or another
-            length than `codes`.
+            not padded with zeros, if `y` has other labels than those of `fit`, or another length
+            than `codes`, or if `ids` are malformed.
 
         Examples
         --------
@@ -107,9 +117,10 @@ class DatabaseMixin:
             Y = self._labels_of_database(codes, y)
             self.database_codes_ = codes
             self.database_labels_ = None if Y is None else pack_codes(Y)
+            self.database_ids_ = _checked_ids(ids, len(codes))
         return self
 
-    def add_to_database(self, X, y=None):
+    def add_to_database(self, X, y=None, *, ids=None):
         """Append samples to the database; the rows that it has keep their numbers.
 
         Each call copies the codes and label sets of the whole database, so add many samples at a
@@ -126,6 +137,9 @@ class DatabaseMixin:
             Their label sets, in the form and of the labels that the database has. None if it has
             none.
 
+        ids : array-like of shape (n_samples,), default=None
+            Their ids, other ones than the database has. None if it has none.
+
         Returns
         -------
         self : object
@@ -138,7 +152,8 @@ class DatabaseMixin:
 
         ValueError
             If `y` is given where the database has no label sets, is missing where it has, has
-            other labels, or another length than `X`.
+            other labels, or another length than `X`; or if the same holds for `ids`, or an id is
+            there already.
 
         Examples
         --------
@@ -151,13 +166,18 @@ class DatabaseMixin:
         """
         check_is_fitted(self)
         if not len(self.database_codes_):
-            return self.set_database(X, y)
+            return self.set_database(X, y, ids=ids)
         self._check_labels_alike(y)
+        self._check_ids_alike(ids)
         X = self._validate_X(X, reset=False)
         with unchanged_on_error(self):
             codes, labels = self.database_codes_, self.database_labels_
+            known = getattr(self, "database_ids_", None)
             Y = self._encode_known(X, y)
             self._store_database(X, Y)
+            if ids is not None:
+                ids = _joined_ids(known, _checked_ids(ids, len(self.database_codes_)))
+            self.database_ids_ = ids
             self.database_codes_ = np.concatenate([codes, self.database_codes_])
             if Y is not None:
                 self.database_labels_ = np.concatenate([labels, self.database_labels_])
@@ -177,6 +197,19 @@ class DatabaseMixin:
                 "set_database(X, y) with all items and their label sets."
             )
 
+    def _check_ids_alike(self, ids):
+        """Raise unless `ids` are given if and only if the database has ids."""
+        has_ids, name = getattr(self, "database_ids_", None) is not None, type(self).__name__
+        if ids is None and has_ids:
+            raise ValueError(
+                f"The database of this {name} has ids, and ids is None. Pass ids, those of X."
+            )
+        if ids is not None and not has_ids:
+            raise ValueError(
+                f"The database of this {name} has no ids. Add X without ids, or call "
+                "set_database(X, y, ids=ids) with all items and their ids."
+            )
+
     def _labels_of_database(self, X, y):
         """Return `y`, of a new database, as an indicator matrix, or None."""
         if not self._labels_from_fit:
@@ -187,6 +220,7 @@ class DatabaseMixin:
         """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
         self.database_codes_ = pack_codes(self._encode_items(X))
         self.database_labels_ = None if Y is None else pack_codes(Y)
+        self.database_ids_ = None
 
     def encode_database(self, X):
         """Binary codes of items that are to be found: what `set_database` keeps of them.
@@ -301,3 +335,35 @@ def unchanged_on_error(hasher):
         vars(hasher).clear()
         vars(hasher).update(before)
         raise
+
+
+def _checked_ids(ids, n_items):
+    """Return ids as an array of integers or strings, or raise; None stays None."""
+    if ids is None:
+        return None
+    array = np.array(ids)
+    if array.dtype == object and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(str)
+    if array.shape != (n_items,) or array.dtype.kind not in "iuU":
+        raise ValueError(
+            f"ids should be integers or strings of shape ({n_items},), one an item, got dtype "
+            f"{array.dtype} and shape {array.shape}."
+        )
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) < n_items:
+        raise ValueError(
+            f"ids should be each of one item alone, got {values[counts.argmax()].item()!r} "
+            f"{counts.max()} times."
+        )
+    return array
+
+
+def _joined_ids(known, ids):
+    """Return ids of a database followed by further ones, or raise."""
+    of_strings = known.dtype.kind == "U"
+    if of_strings != (ids.dtype.kind == "U"):
+        raise ValueError(
+            f"ids should be {'strings' if of_strings else 'integers'}, as those of the database, "
+            f"got dtype {ids.dtype}."
+        )
+    return _checked_ids([*known.tolist(), *ids.tolist()], len(known) + len(ids))

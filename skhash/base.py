@@ -44,6 +44,9 @@ class BaseHasher(
     database_labels_ : ndarray of shape (n_database, ceil(n_labels / 8)), dtype uint8, or None
         Packed label sets of the database; None if it has none.
 
+    database_ids_ : ndarray of shape (n_database,), or None
+        Ids of the items of the database, where `set_database` was given ids.
+
     classes_ : ndarray of shape (n_labels,), or None
         The class labels if `y` was one-dimensional. Else the columns of `y`: their names if it was
         a data frame whose columns have strings for names, else their numbers. None without `y`.
@@ -254,7 +257,8 @@ class BaseHasher(
             :func:`skhash.codes.weighted_hamming_distances`. Only if `return_distance` is True.
 
         indices : ndarray of shape (n_queries, n_neighbors), integer
-            Rows of the database; of rows at equal distance, the lower comes first.
+            Rows of the database; of rows at equal distance, the lower comes first. Where the
+            database has ids, see `set_database`, those of the items.
 
         Raises
         ------
@@ -271,6 +275,9 @@ class BaseHasher(
         weights = np.abs(self._relax(projection)) if asymmetric else None
         codes = pack_codes(projection >= 0)
         distances, indices = nearest(codes, self.database_codes_, k, weights)
+        # Files of former versions have no such attribute.
+        ids = getattr(self, "database_ids_", None)
+        indices = indices if ids is None else ids[indices]
         return (distances, indices) if return_distance else indices
 
     def predict(self, X):
@@ -418,3 +425,4 @@ class PartialFitMixin:
         self._n_features_out = self.n_bits
         self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
         self.database_labels_ = None if Y is None else pack_codes(Y[:0])
+        self.database_ids_ = None

@@ -1,5 +1,6 @@
 """The database of every hasher: codes that there are already, appending, votes within memory."""
 
+import copy
 import tracemalloc
 
 import joblib
@@ -310,3 +311,69 @@ def test_search_of_a_pipeline(hasher, data, tmp_path):
     assert_array_equal(loaded.predict(X), pipeline.predict(X))
     last.save(tmp_path / "hasher")
     assert_array_equal(type(last).load(tmp_path / "hasher").predict(scaled), pipeline.predict(X))
+
+
+# Ids.
+
+
+@all_hashers
+@pytest.mark.parametrize("ids", [np.arange(900, 930), [f"image {i}" for i in range(30)]])
+def test_neighbours_have_the_ids_of_the_database(hasher, ids, data, tmp_path):
+    X, Y, _ = data
+    fitted = clone(hasher).fit(X[:30], Y[:30])
+    assert fitted.database_ids_ is None
+    distances, rows = fitted.set_database(X[30:], Y[30:]).kneighbors(X, 4)
+    fitted.set_database(X[30:], Y[30:], ids=ids)
+    score, predicted = fitted.score(X, Y), fitted.predict(X)
+    fitted.save(tmp_path / "hasher")
+    parts = copy.deepcopy(fitted).set_database(X[30:40], Y[30:40], ids=ids[:10])
+    for other in (
+        fitted,
+        type(fitted).load(tmp_path / "hasher"),
+        copy.deepcopy(fitted).set_database_codes(fitted.database_codes_, Y[30:], ids=ids),
+        parts.add_to_database(X[40:], Y[40:], ids=ids[10:]),
+    ):
+        assert_array_equal(other.kneighbors(X, 4)[0], distances)
+        assert_array_equal(other.kneighbors(X, 4, False), np.asarray(ids)[rows])
+        assert other.score(X, Y) == score
+        assert_array_equal(other.predict(X), predicted)
+    assert_array_equal(fitted.set_database(X[30:]).kneighbors(X, 4, False), rows)
+    assert clone(hasher).fit(X, Y).database_ids_ is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 2, 3], r"ids should be integers or strings of shape \(4,\), .* got .* shape \(3,\)"),
+        ([1.0, 2.0, 3.0, 4.0], "ids should be integers or strings .* got dtype float64"),
+        ([[1], [2], [3], [4]], "ids should be integers or strings"),
+        ([1, None, 3, 4], "ids should be integers or strings .* got dtype object"),
+        ([1, 2, 2, 4], "ids should be each of one item alone, got 2 2 times"),
+        (["a", "b", "a", "a"], "ids should be each of one item alone, got 'a' 3 times"),
+    ],
+)
+def test_errors_on_ids(ids, message, data):
+    X, Y, _ = data
+    hasher = LSHHasher(8, random_state=0).fit(X, Y)
+    before = database_of(hasher)
+    with pytest.raises(ValueError, match=message):
+        hasher.set_database(X[:4], Y[:4], ids=ids)
+    with pytest.raises(ValueError, match=message):
+        hasher.set_database_codes(hasher.database_codes_[:4], Y[:4], ids=ids)
+    assert database_of(hasher) == before
+
+
+def test_errors_on_ids_that_are_added(data):
+    X, Y, _ = data
+    hasher = LSHHasher(8, random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match="The database of this LSHHasher has no ids"):
+        hasher.add_to_database(X[:2], Y[:2], ids=[1, 2])
+    hasher.set_database(X[:2], Y[:2], ids=[1, 2])
+    with pytest.raises(ValueError, match="has ids, and ids is None"):
+        hasher.add_to_database(X[:2], Y[:2])
+    with pytest.raises(ValueError, match="ids should be integers, as those of the database"):
+        hasher.add_to_database(X[:2], Y[:2], ids=["1", "2"])
+    with pytest.raises(ValueError, match="ids should be each of one item alone, got 2 2 times"):
+        hasher.add_to_database(X[:2], Y[:2], ids=[3, 2])
+    assert hasher.database_ids_.tolist() == [1, 2]
+    assert len(hasher.database_codes_) == 2

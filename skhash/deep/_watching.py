@@ -77,7 +77,7 @@ class Watcher:
         hasher._fit_codes(self.X, self.Y)
         hasher._store_database(self.X, self.Y)
         names = {"network_", "head_rotations_", "code_moments_", "_code_lengths", "encoding_"}
-        names |= {"database_codes_", "database_labels_", "_n_features_out"}
+        names |= {"database_codes_", "database_labels_", "database_ids_", "_n_features_out"}
         return {name: getattr(hasher, name) for name in names & vars(hasher).keys()}
 
 
