@@ -34,6 +34,7 @@ from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from statistics import mean, stdev
+from typing import ClassVar
 
 import numpy as np
 from rich import box
@@ -104,14 +105,19 @@ class RandomOrder:
 class Nested:
     """Make a hasher of 48 bits of which the first 16 and 32 are codes too, and shorten it."""
 
+    # By seed: all lengths are of one training.
+    trained: ClassVar[dict] = {}
+
     def __init__(self, n_bits, random_state):
         self.n_bits, self.random_state = n_bits, random_state
 
     def fit(self, X, Y):
-        """Train 48 bits, and keep the first ones."""
-        loss = NestedLoss(TieAwareNDCGLoss(), lengths=(16, 32, 48))
-        whole = DeepRankingHasher(48, loss=loss, random_state=self.random_state).fit(X, Y)
-        self.hasher = whole.shorten(self.n_bits)
+        """Train 48 bits, unless that was done for another length, and keep the first ones."""
+        if self.random_state not in self.trained:
+            loss = NestedLoss(TieAwareNDCGLoss(), lengths=(16, 32, 48))
+            whole = DeepRankingHasher(48, loss=loss, random_state=self.random_state).fit(X, Y)
+            self.trained[self.random_state] = whole
+        self.hasher = self.trained[self.random_state].shorten(self.n_bits)
         self.database_codes_ = self.hasher.database_codes_
         self.transform, self.encode_database = self.hasher.transform, self.hasher.encode_database
         return self
