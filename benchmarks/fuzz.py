@@ -11,8 +11,9 @@ hasher what `fit` and `save` do. `files` encodes odd image files and compares th
 of the pixels that Pillow reads.
 
 An outcome is right; or a named error: ValueError, TypeError or OSError whose message names what
-was got; or a failure: another exception, a RuntimeWarning, a wrong value, or more than a second
-of the processor, ten on a machine that does other work beside (the deep `fit` apart). Failures are collected with the case, whose repr can be given to `--case`.
+was got; or a failure: another exception, a RuntimeWarning, a wrong value, or more than a second of
+the processor or ten of the wall (the deep `fit` apart). Failures are collected with the case,
+whose repr can be given to `--case`.
 Counts by kind are appended to measured/fuzz.jsonl.
 """
 
@@ -473,8 +474,10 @@ METRIC_CASES = st.builds(
     n_bits=st.sampled_from([1, 2, 3, 8, 9]),
     n_labels=st.integers(1, 5),
     form=st.sampled_from(
-        "uint8 bool float csr frame int text objects truth big-endian".split()
-        + ["matrix list", "text list"]
+        [
+            *("uint8", "bool", "float", "csr", "frame", "matrix list", "int", "text"),
+            *("objects", "truth", "big-endian", "text list"),
+        ]
     ),
     cut=st.one_of(
         st.just(()),
@@ -923,10 +926,10 @@ def main():
     parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    image_hasher()
     if args.case:
         print(*outcome(eval(args.case)))
         return
-    image_hasher()
     for kind in [args.kind] if args.kind else SHARES:
         n_examples = round(SHARES[kind] * args.examples)
         record, failures = run_kind(kind, n_examples, args.seed)
