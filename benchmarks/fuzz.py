@@ -60,7 +60,7 @@ HASHERS = {
 # What a message that names what was got mentions at least one of.
 NAMED = re.compile(
     r"\b(X|y|Y|n_bits|n_anchors|n_neighbors|k|radius|codes|\w+_codes|\w+_labels|\w+_weights?|weights|file"
-    r"|features?|samples?|components|labels?|array|classes|empty|float)\b|fuzz-file"
+    r"|features?|samples?|components|labels?|array|classes|empty|float|parameter)\b|fuzz-file"
 )
 
 
@@ -817,7 +817,7 @@ def pixels_of(path):
     try:
         with Image.open(path) as image:
             image.load()
-            if image.mode in ("F", "I", "LAB") and image.format != "PPM":
+            if image.mode in ("F", "LAB") or (image.mode == "I" and image.format != "PPM"):
                 return None
             turned = upright(image)
             if image.mode.startswith("I"):

@@ -157,6 +157,8 @@ def as_labels(y, *, name="y"):
     if Y.dtype.kind == "T":
         # Strings of variable width, which scikit-learn does not know.
         Y = Y.astype(object)
+    if Y.dtype.kind == "c":
+        raise ValueError(f"{name} should be labels, got complex numbers, of dtype {Y.dtype}.")
     _check_none_missing(Y, name)
     assert_all_finite(Y, input_name=name)
     if Y.ndim == 1:

@@ -87,6 +87,8 @@ class BaseHasher(
             X = validate_data(
                 self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
             )
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
         return in_range(X, learns=reset)
 
     @fit_context(prefer_skip_nested_validation=True)

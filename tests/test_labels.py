@@ -131,6 +131,12 @@ def test_error_on_missing_labels(hasher, y, data):
         clone(hasher).fit(data[0], y)
 
 
+@all_hashers
+def test_error_on_complex_labels(hasher, data):
+    with pytest.raises(ValueError, match="y should be labels, got complex numbers, of dtype c"):
+        clone(hasher).fit(data[0], data[2] + 1j)
+
+
 PANDAS = {
     "string": (["a", "b"], "string"),
     "str": (["a", "b"], "str"),

@@ -121,6 +121,18 @@ def test_codes_do_not_depend_on_the_unit(name, exponent, data):
     assert_array_equal(codes_of(name, np.ldexp(X, exponent), y), codes_of(name, X, y))
 
 
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">i4"])
+@pytest.mark.parametrize("name", HASHERS)
+def test_codes_do_not_depend_on_the_order_of_bytes(name, dtype, data):
+    pandas = pytest.importorskip("pandas")
+    X, y = (100 * data[0]).astype(dtype), data[1]
+    expected = codes_of(name, X.astype(X.dtype.newbyteorder("=")), y)
+    assert_array_equal(codes_of(name, X, y), expected)
+    assert_array_equal(codes_of(name, pandas.DataFrame(X).to_numpy(), y), expected)
+    # A frame keeps the order of bytes on its way through scikit-learn.
+    assert_array_equal(codes_of(name, pandas.DataFrame(X), y), expected)
+
+
 @pytest.mark.parametrize("exponent", [-45, 45, -105, 105])
 @pytest.mark.parametrize("name", HASHERS)
 def test_codes_of_float32_do_not_depend_on_the_unit(name, exponent, data):
