@@ -114,9 +114,7 @@ class DatabaseMixin:
         check_is_fitted(self)
         codes = check_packed_codes(codes, "codes", self._n_features_out)
         with unchanged_on_error(self):
-            Y = self._labels_of_database(codes, y)
-            self.database_codes_ = codes
-            self.database_labels_ = None if Y is None else pack_codes(Y)
+            self._store_codes(codes, self._labels_of_database(codes, y))
             self.database_ids_ = _checked_ids(ids, len(codes))
         return self
 
@@ -218,7 +216,11 @@ class DatabaseMixin:
 
     def _store_database(self, X, Y):
         """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
-        self.database_codes_ = pack_codes(self._encode_items(X))
+        self._store_codes(pack_codes(self._encode_items(X)), Y)
+
+    def _store_codes(self, codes, Y):
+        """Keep packed codes and the packed labels of indicator `Y`, without ids."""
+        self.database_codes_ = codes
         self.database_labels_ = None if Y is None else pack_codes(Y)
         self.database_ids_ = None
 

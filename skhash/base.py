@@ -425,6 +425,5 @@ class PartialFitMixin:
         Y = self._encode_known(X, y)
         self._learn_part(X, Y, first)
         self._n_features_out = self.n_bits
-        self.database_codes_ = np.empty((0, -(-self.n_bits // 8)), np.uint8)
-        self.database_labels_ = None if Y is None else pack_codes(Y[:0])
-        self.database_ids_ = None
+        empty = np.empty((0, -(-self.n_bits // 8)), np.uint8)
+        self._store_codes(empty, None if Y is None else Y[:0])
