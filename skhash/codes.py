@@ -5,6 +5,7 @@ from sklearn.utils import check_array
 
 __all__ = [
     "as_bits",
+    "as_columns",
     "as_words",
     "check_packed",
     "check_packed_codes",
@@ -394,6 +395,27 @@ def as_words(packed):
     if padding:
         packed = np.pad(packed, ((0, 0), (0, padding)))
     return np.ascontiguousarray(packed).view(np.uint64)
+
+
+def as_columns(packed):
+    """View packed codes as columns of words, as long as the codes allow.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        Packed codes.
+
+    Returns
+    -------
+    columns : ndarray of shape (n_words, n_samples), unsigned integer
+        Words of 64 bits, or one of 8, 16 or 32 where that holds a code. Each row is contiguous.
+    """
+    n_bytes = packed.shape[1]
+    size = next((size for size in (1, 2, 4) if n_bytes <= size), 8)
+    if n_bytes % size:
+        packed = np.pad(packed, ((0, 0), (0, -n_bytes % size)))
+    words = np.ascontiguousarray(packed).view(f"u{size}")
+    return np.ascontiguousarray(words.T)
 
 
 def _popcount_pairs(packed_a, packed_b):

@@ -1,0 +1,382 @@
+"""Exact search of packed codes by tables of their substrings, for neighbours that are near."""
+
+from functools import lru_cache
+from itertools import combinations, pairwise
+from math import comb
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from skhash._brute import distance_type, in_threads, joined_lists
+
+__all__ = ["MultiIndexEngine"]
+
+# Codes whose keys are sorted at once when a table is made.
+_BLOCK_CODES = 2**16
+# Queries that are searched together; lookups and candidates that are in memory at once.
+_BATCH_QUERIES = 2**9
+_BATCH_LOOKUPS = 2**14
+_BATCH_CANDIDATES = 2**15
+# Nanoseconds that looking up a substring, and comparing a candidate with a query, take.
+_LOOKUP_COST = 15
+_CANDIDATE_COST = 20
+# Pairs that are kept before those that are too far are forgotten.
+_MOST_KEYS = 2**18
+# An odd number by which substrings are multiplied, so that the first bits depend on all.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class MultiIndexEngine:
+    """Search in tables of substrings, with a radius that grows until it is wide enough.
+
+    Each code is cut into `m` substrings, and a table has the rows of each value of one of them.
+    Codes at a distance of at most ``m * r + j`` differ in at most `r` bits in one of the first
+    ``j + 1`` substrings, or in at most ``r - 1`` in one of the others [1]_. So the tables are asked
+    for the substrings of the query, one table after the other, then for those at a distance of 1,
+    and so on, until no nearer code can be missing. A query for which that costs too much is left
+    to a scan of all codes.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes, which are not copied.
+
+    n_bits : int
+        Number of bits of a code.
+
+    scan : object
+        Engine that takes the queries that are left, such as :class:`skhash._brute.BruteEngine`.
+
+    References
+    ----------
+    .. [1] M. Norouzi, A. Punjani, D. J. Fleet, "Fast search in Hamming space with multi-index
+           hashing", CVPR 2012.
+    """
+
+    def __init__(self, codes, n_bits, scan, n_tables):
+        self.codes, self.n_bits, self.scan = codes, n_bits, scan
+        starts = [n_bits * number // n_tables for number in range(n_tables + 1)]
+        n_lists = _n_lists(codes, n_tables)
+        self.tables = [
+            _Table(codes, start, stop - start, n_lists) for start, stop in pairwise(starts)
+        ]
+        self.words = _rows_of_words(codes)
+
+    def nearest(self, query_codes, n_neighbors, n_jobs=None, budget=1.0):
+        """Find the nearest items of each query, see :meth:`skhash._brute.BruteEngine.nearest`.
+
+        Parameters
+        ----------
+        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+            Packed codes.
+
+        n_neighbors : int
+            Number of items to find, from 1 to `n_database`.
+
+        n_jobs : int, default=None
+            Threads that share the queries, as joblib understands it.
+
+        budget : float, default=1.0
+            What a query may cost before it is left to the scan, as a share of what the scan costs.
+
+        Returns
+        -------
+        distances, rows : ndarray of shape (n_queries, n_neighbors), integer
+            Sorted by distance, then by row.
+        """
+        distances = np.empty((len(query_codes), n_neighbors), distance_type(query_codes))
+        rows = np.empty((len(query_codes), n_neighbors), np.int64)
+        radius = np.full(len(query_codes), self.n_bits)
+        left = []
+        for start, batch in self._run(query_codes, radius, n_neighbors, n_jobs, budget):
+            owner, *found = batch.found()
+            done = start + np.flatnonzero(~batch.left)
+            distances[done], rows[done] = (part.reshape(-1, n_neighbors) for part in found)
+            left.append(start + np.flatnonzero(batch.left))
+        left = np.concatenate(left)
+        if len(left):
+            found = self.scan.nearest(query_codes[left], n_neighbors, n_jobs)
+            distances[left], rows[left] = found
+        return distances, rows
+
+    def within(self, query_codes, radius, n_jobs=None, budget=1.0):
+        """Find all items within a radius, see :meth:`skhash._brute.BruteEngine.within`.
+
+        Parameters
+        ----------
+        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+            Packed codes.
+
+        radius : int or ndarray of shape (n_queries,), integer
+            Largest Hamming distance of an item that is found; or that of each query.
+
+        n_jobs : int, default=None
+            Threads that share the queries, as joblib understands it.
+
+        budget : float, default=1.0
+            What a query may cost before it is left to the scan, as a share of what the scan costs.
+
+        Returns
+        -------
+        indptr, distances, rows : ndarray
+            Items of each query, sorted by distance, then by row.
+        """
+        radius = np.broadcast_to(radius, len(query_codes))
+        left, found = [], []
+        for start, batch in self._run(query_codes, radius, None, n_jobs, budget):
+            owner, *near = batch.found()
+            found.append((start + owner, *near))
+            left.append(start + np.flatnonzero(batch.left))
+        left = np.concatenate(left)
+        if len(left):
+            indptr, *near = self.scan.within(query_codes[left], radius[left], n_jobs)
+            found.append((np.repeat(left, np.diff(indptr)), *near))
+        return joined_lists(found, len(query_codes), distance_type(query_codes))
+
+    def _run(self, query_codes, radius, n_neighbors, n_jobs, budget):
+        """Return the first query of each batch, and the batch after its search."""
+        batches = {}
+
+        def search(some):
+            batch = _Batch(self, query_codes[some], radius[some], n_neighbors, budget)
+            batches[some.start] = batch.run()
+
+        in_threads(search, len(query_codes), n_jobs, _BATCH_QUERIES)
+        return sorted(batches.items())
+
+
+class _Batch:
+    """Queries that are searched together, and what was found for them so far.
+
+    Parameters
+    ----------
+    index : MultiIndexEngine
+        What they are searched in.
+
+    query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+        Packed codes, at most `_BATCH_QUERIES`.
+
+    radius : ndarray of shape (n_queries,), integer
+        Largest distance of an item that is found.
+
+    n_neighbors : int or None
+        Number of nearest items to find, which narrows the radius.
+
+    budget : float
+        What a query may cost before it is left to a scan, as a share of what the scan costs.
+    """
+
+    def __init__(self, index, query_codes, radius, n_neighbors, budget):
+        self.index, self.codes, self.n_neighbors = index, query_codes, n_neighbors
+        self.words = _rows_of_words(query_codes)
+        self.radius = radius.astype(np.int64)
+        self.left = np.zeros(len(query_codes), bool)
+        # In nanoseconds.
+        self.budget = np.full(len(query_codes), budget * index.scan.cost)
+        self.n_at = np.zeros((len(query_codes), index.n_bits + 1), np.int64)
+        self.keys = []
+
+    def run(self):
+        """Search until each query has all that it asks for, or is left to a scan."""
+        n_tables = len(self.index.tables)
+        # After a step, no item at a distance up to its number is missing.
+        for step in range(self.index.n_bits + 1):
+            active = np.flatnonzero((self.radius >= step) & ~self.left)
+            if not len(active):
+                break
+            n_differ, table = divmod(step, n_tables)
+            self._look_up(active, table, n_differ)
+        return self
+
+    def found(self):
+        """Return what was found for the queries that are not left.
+
+        Returns
+        -------
+        owner : ndarray of shape (n_found,), dtype int64
+            The query of each item, ascending.
+
+        distances : ndarray of shape (n_found,), dtype int64
+            Hamming distances, ascending for each query.
+
+        rows : ndarray of shape (n_found,), dtype int64
+            Rows of the database; of rows at equal distance, the lower comes first.
+        """
+        self._prune()
+        keys = np.sort(self.keys[0])
+        owner = keys >> 48
+        if self.n_neighbors is not None:
+            rank = np.arange(len(keys)) - np.searchsorted(owner, owner)
+            keys, owner = (part[rank < self.n_neighbors] for part in (keys, owner))
+        return owner, keys >> 32 & 0xFFFF, keys & 0xFFFFFFFF
+
+    def _look_up(self, queries, table, n_differ):
+        """Compare queries with the items whose substrings differ in so many bits from theirs."""
+        width = self.index.tables[table].width
+        n_masks = comb(width, n_differ)
+        queries = queries[self._afford(queries, _LOOKUP_COST * n_masks)]
+        if len(queries):
+            masks = _masks(width, n_differ)
+            for part in gen_batches(len(queries), max(1, _BATCH_LOOKUPS // n_masks)):
+                self._look_up_masked(queries[part], table, n_differ, masks)
+
+    def _look_up_masked(self, queries, table, n_differ, masks):
+        """Do so for as many queries as fit into memory with all values of their substrings."""
+        lists = self.index.tables[table]
+        places = lists.places(lists.keys(self.codes[queries])[:, None] ^ masks)
+        starts = lists.offsets[places].astype(np.int64)
+        counts = lists.offsets[places + 1] - starts
+        kept = self._afford(queries, _CANDIDATE_COST * counts.sum(axis=1))
+        queries, masks = np.repeat(queries[kept], len(masks)), np.tile(masks, len(queries))
+        for number, rows in _listed(lists.rows, starts[kept].ravel(), counts[kept].ravel()):
+            self._compare(queries[number], rows, table, masks[number])
+
+    def _afford(self, queries, cost):
+        """Return which queries can still pay; the others are left to a scan."""
+        self.budget[queries] -= cost
+        kept = self.budget[queries] >= 0
+        self.left[queries[~kept]] = True
+        return kept
+
+    def _compare(self, owner, rows, table, masks):
+        """Keep the pairs of a query and an item that are near and were not found before."""
+        distances = 0
+        for words, others in zip(self.index.words, self.words, strict=True):
+            distances = distances + np.bitwise_count(words[rows] ^ others[owner]).astype(np.int64)
+            near = np.flatnonzero(distances <= self.radius[owner])
+            owner, rows, distances, masks = (
+                part[near] for part in (owner, rows, distances, masks)
+            )
+        new = self._is_new(self.index.codes[rows] ^ self.codes[owner], table, masks)
+        owner, rows, distances = owner[new], rows[new], distances[new]
+        if not len(owner):
+            return
+        self.keys.append(owner << 48 | distances << 32 | rows)
+        if self.n_neighbors is not None:
+            self._narrow(owner, distances)
+        if sum(map(len, self.keys)) > _MOST_KEYS:
+            self._prune()
+
+    def _is_new(self, different, table, masks):
+        """Return which items are those that were asked for, and were not found by another table.
+
+        The bits that differ have shape (n_pairs, n_bytes); of the substring, those of the masks
+        are to differ.
+        """
+        n_differ = np.bitwise_count(masks)
+        # Substrings of other values may be in the same list.
+        new = self.index.tables[table].keys(different) == masks
+        for number, lists in enumerate(self.index.tables):
+            # Tables before this one were asked for as many bits that differ as this one.
+            new &= np.bitwise_count(lists.keys(different)) >= n_differ + (number < table)
+        return new
+
+    def _narrow(self, owner, distances):
+        """Narrow the radius of queries that have enough neighbours: those farther are not needed."""
+        some, n_levels = slice(owner[0], owner[-1] + 1), self.n_at.shape[1]
+        n_at = self.n_at[some]
+        cells = (owner - owner[0]) * n_levels + distances
+        n_at += np.bincount(cells, minlength=n_at.size).reshape(n_at.shape)
+        enough = n_at.cumsum(axis=1) >= self.n_neighbors
+        self.radius[some] = np.where(enough[:, -1], enough.argmax(axis=1), self.radius[some])
+
+    def _prune(self):
+        """Forget pairs that are too far, and those of queries that are left."""
+        keys = np.concatenate([np.empty(0, np.int64), *self.keys])
+        owner = keys >> 48
+        kept = (keys >> 32 & 0xFFFF <= self.radius[owner]) & ~self.left[owner]
+        self.keys = [keys[kept]]
+
+
+class _Table:
+    """Rows of a database by a substring of their codes, in lists of one or several values of it.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes.
+
+    start : int
+        First bit of the substring.
+
+    width : int
+        Number of its bits, at most 56.
+
+    n_lists : int
+        Number of lists, a power of two.
+    """
+
+    def __init__(self, codes, start, width, n_lists):
+        self.start, self.width = start, width
+        self.shift = 64 - min(width, n_lists.bit_length() - 1)
+        n_lists = 2 ** (64 - self.shift)
+        self.offsets = np.zeros(n_lists + 1, np.uint32)
+        self.rows = np.empty(len(codes), np.uint32)
+        blocks = list(gen_batches(len(codes), _BLOCK_CODES))
+        for block in blocks:
+            places = self.places(self.keys(codes[block]))
+            self.offsets[1:] += np.bincount(places, minlength=n_lists).astype(np.uint32)
+        np.cumsum(self.offsets, out=self.offsets)
+        self._sort(codes, blocks, self.offsets[:-1].astype(np.int64))
+
+    def _sort(self, codes, blocks, free):
+        """Write the rows of one block after the other to the free places of their lists."""
+        for block in blocks:
+            places = self.places(self.keys(codes[block]))
+            order = places.argsort(kind="stable")
+            places = places[order]
+            first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
+            counts = np.diff(np.append(first, len(places)))
+            at = np.repeat(free[places[first]] - first, counts) + np.arange(len(places))
+            self.rows[at] = order + block.start
+            free[places[first]] += counts
+
+    def keys(self, codes):
+        """Return the substrings of packed codes as integers."""
+        first, shift = divmod(self.start, 8)
+        n_bytes = -(-(shift + self.width) // 8)
+        keys = np.zeros(len(codes), np.uint64)
+        for column in codes[:, first : first + n_bytes].T:
+            keys <<= np.uint64(8)
+            keys |= column
+        keys >>= np.uint64(8 * n_bytes - shift - self.width)
+        return keys & np.uint64(2**self.width - 1)
+
+    def places(self, keys):
+        """Return the numbers of the lists that substrings are in."""
+        if self.width + self.shift <= 64:
+            return keys.astype(np.int64)
+        return (keys * _SPREAD >> np.uint64(self.shift)).astype(np.int64)
+
+
+def _listed(rows, starts, counts):
+    """Yield the lookups of lists, and the rows in these, a limited number at a time."""
+    ends = counts.cumsum()
+    shifts = starts - (ends - counts)
+    n_rows = int(ends[-1]) if len(ends) else 0
+    for low in range(0, n_rows, _BATCH_CANDIDATES):
+        high = min(n_rows, low + _BATCH_CANDIDATES)
+        first, last = np.searchsorted(ends, [low, high - 1], side="right")
+        some = slice(first, last + 1)
+        n_each = np.minimum(ends[some], high) - np.maximum(ends[some] - counts[some], low)
+        lookups = np.repeat(np.arange(first, last + 1), n_each)
+        yield lookups, rows[shifts[lookups] + np.arange(low, high)].astype(np.int64)
+
+
+def _n_lists(codes, n_tables):
+    """Return the number of lists of a table: all tables take less than twice the codes' memory."""
+    share = 1.85 * codes.shape[1] / 4 / n_tables - 1
+    return 2 ** int(np.log2(max(2, share * len(codes))))
+
+
+@lru_cache(maxsize=64)
+def _masks(width, n_differ):
+    """Return all integers of so many bits of which so many are set."""
+    bits = combinations(2 ** np.arange(width, dtype=np.uint64), n_differ)
+    return np.array([np.sum(some, dtype=np.uint64) for some in bits], np.uint64)
+
+
+def _rows_of_words(codes):
+    """View packed codes as columns of the longest words that divide them, without a copy."""
+    size = next(size for size in (8, 4, 2, 1) if codes.shape[1] % size == 0)
+    return np.ascontiguousarray(codes).view(f"u{size}").T
