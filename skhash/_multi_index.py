@@ -224,12 +224,12 @@ class _Batch:
         """Do so for as many queries as fit into memory with all values of their substrings."""
         lists = self.index.tables[table]
         places = lists.places(lists.keys(self.codes[queries])[:, None] ^ masks)
-        starts = lists.offsets[places].astype(np.int64)
-        counts = lists.offsets[places + 1] - starts
+        starts = lists.offsets.take(places, mode="clip").astype(np.int64)
+        counts = lists.offsets.take(places + 1, mode="clip") - starts
         kept = self._afford(queries, _CANDIDATE_COST * counts.sum(axis=1))
         queries, masks = np.repeat(queries[kept], len(masks)), np.tile(masks, len(queries))
-        for number, rows in _listed(lists.rows, starts[kept].ravel(), counts[kept].ravel()):
-            self._compare(queries[number], rows, table, masks[number])
+        for lookups, rows in _listed(lists.rows, starts[kept].ravel(), counts[kept].ravel()):
+            self._compare(queries, masks, lookups, rows, table)
 
     def _afford(self, queries, cost):
         """Return which queries can still pay; the others are left to a scan."""
@@ -238,16 +238,19 @@ class _Batch:
         self.left[queries[~kept]] = True
         return kept
 
-    def _compare(self, owner, rows, table, masks):
+    def _compare(self, queries, masks, lookups, rows, table):
         """Keep the pairs of a query and an item that are near and were not found before."""
-        distances = 0
+        owner, distances = queries.take(lookups), 0
         for words, others in zip(self.index.words, self.words, strict=True):
-            distances = distances + np.bitwise_count(words[rows] ^ others[owner]).astype(np.int64)
-            near = np.flatnonzero(distances <= self.radius[owner])
-            owner, rows, distances, masks = (
-                part[near] for part in (owner, rows, distances, masks)
+            # With this mode, places are not checked, which would take longer than all else.
+            different = words.take(rows, mode="clip") ^ others.take(owner, mode="clip")
+            distances = distances + np.bitwise_count(different).astype(np.int64)
+            near = np.flatnonzero(distances <= self.radius.take(owner, mode="clip"))
+            owner, rows, lookups, distances = (
+                part[near] for part in (owner, rows, lookups, distances)
             )
-        new = self._is_new(self.index.codes[rows] ^ self.codes[owner], table, masks)
+        different = self.index.codes[rows] ^ self.codes[owner]
+        new = self._is_new(different, table, masks[lookups])
         owner, rows, distances = owner[new], rows[new], distances[new]
         if not len(owner):
             return
@@ -360,7 +363,8 @@ def _listed(rows, starts, counts):
         some = slice(first, last + 1)
         n_each = np.minimum(ends[some], high) - np.maximum(ends[some] - counts[some], low)
         lookups = np.repeat(np.arange(first, last + 1), n_each)
-        yield lookups, rows[shifts[lookups] + np.arange(low, high)].astype(np.int64)
+        places = np.repeat(shifts[some], n_each) + np.arange(low, high)
+        yield lookups, rows.take(places, mode="clip").astype(np.int64)
 
 
 def _n_lists(codes, n_tables):
