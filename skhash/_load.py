@@ -51,9 +51,8 @@ def load(path, **params):
     LSHHasher(n_bits=8, random_state=0)
     """
     name = read_class_name(path)
-    kind = getattr(skhash, name) if name in skhash.__all__ else None
-    if name == HammingNeighbors.__name__:
-        kind = HammingNeighbors
+    place = skhash.neighbors if name == HammingNeighbors.__name__ else skhash
+    kind = getattr(place, name) if name in place.__all__ else None
     if not (isinstance(kind, type) and issubclass(kind, (BaseHasher, HammingNeighbors))):
         raise ValueError(
             f"{str(path)!r} holds a {name}, which is not part of skhash: read it with {name}.load."
