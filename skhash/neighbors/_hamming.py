@@ -56,10 +56,10 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
 
     Attributes
     ----------
-    codes_ : ndarray of shape (n_samples_fit_, ceil(n_bits / 8)), dtype uint8
+    codes_ : ndarray of shape (n_samples_fit, ceil(n_bits / 8)), dtype uint8
         The packed database.
 
-    ids_ : ndarray of shape (n_samples_fit_,), or None
+    ids_ : ndarray of shape (n_samples_fit,), or None
         The ids of its items, int64 or strings; None if `fit` was given none.
 
     n_samples_fit_ : int
@@ -218,7 +218,8 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
                 f"ids with all codes, to fit and to add, or with none."
             )
         packed = self._pack_alike(codes)
-        self._items = self._items.plus(packed, stored_ids(ids, len(packed)))
+        more = self._items.plus(packed, stored_ids(ids, len(packed)))
+        self._items, self._engine = more, None
         return self
 
     def remove(self, ids):
@@ -259,7 +260,7 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
                 f"ids are those of all {len(rows)} codes, while a minimum of 1 is required by "
                 f"{type(self).__name__}. Call fit with other codes."
             )
-        self._items = self._items.minus(rows)
+        self._items, self._engine = self._items.minus(rows), None
         return self
 
     def kneighbors(
@@ -406,7 +407,7 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
 
         Returns
         -------
-        graph : sparse matrix of shape (n_queries, n_samples_fit_), dtype float64
+        graph : sparse matrix of shape (n_queries, n_samples_fit), dtype float64
             In CSR format, of each row the nearest first. Columns are rows of the database, also
             where it has ids.
 
@@ -448,7 +449,7 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
 
         Returns
         -------
-        graph : sparse matrix of shape (n_queries, n_samples_fit_), dtype float64
+        graph : sparse matrix of shape (n_queries, n_samples_fit), dtype float64
             In CSR format, of each row the nearest first. Columns are rows of the database, also
             where it has ids.
 

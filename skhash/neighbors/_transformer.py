@@ -150,7 +150,7 @@ class HammingNeighborsTransformer(
 
         Returns
         -------
-        graph : sparse matrix of shape (n_samples, n_samples_fit_), dtype float64
+        graph : sparse matrix of shape (n_samples, n_samples_fit), dtype float64
             In CSR format, of each row the nearest first. A sample of `fit` is among its own
             neighbours, unless more samples before it than are looked for have an equal code.
 
