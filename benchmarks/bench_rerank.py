@@ -3,10 +3,10 @@
     python benchmarks/bench_rerank.py                            # time, of random codes
     python benchmarks/bench_rerank.py features.npy labels.npy    # and recall, of learnt ones
 
-Time is that of the processor on one core, for a million random codes of 48 bits. For recall, the files
-hold rows of features, and their label sets as an indicator matrix. A hasher of 48 bits is trained with
-codes of 16, 32 and 48 bits nested in one another. 2,000 rows are queries, 5,000 are learnt from, and
-all others are the database.
+Time is that of the processor on one core, for a million random codes of 48 bits. For recall, the
+files hold rows of features, and their label sets as an indicator matrix. A hasher of 48 bits is
+trained with codes of 16, 32 and 48 bits nested in one another. 2,000 rows are queries, 5,000 are
+learnt from, and all others are the database.
 """
 
 import argparse
