@@ -1,14 +1,15 @@
-"""Read a fitted hasher of whatever class from a file."""
+"""Read a fitted hasher, or search, of whatever class from a file."""
 
 import skhash
 from skhash._persistence import read_class_name
 from skhash.base import BaseHasher
+from skhash.neighbors._hamming import HammingNeighbors
 
 __all__ = ["load"]
 
 
 def load(path, **params):
-    """Read a hasher that `save` wrote, of whatever class of skhash it is.
+    """Read a hasher that `save` wrote, of whatever class of skhash it is, or a search.
 
     Parameters
     ----------
@@ -21,8 +22,8 @@ def load(path, **params):
 
     Returns
     -------
-    hasher : BaseHasher
-        The fitted hasher.
+    hasher : BaseHasher or HammingNeighbors
+        The fitted hasher, or search.
 
     Raises
     ------
@@ -50,8 +51,9 @@ def load(path, **params):
     LSHHasher(n_bits=8, random_state=0)
     """
     name = read_class_name(path)
-    kind = getattr(skhash, name) if name in skhash.__all__ else None
-    if not (isinstance(kind, type) and issubclass(kind, BaseHasher)):
+    place = skhash.neighbors if name == HammingNeighbors.__name__ else skhash
+    kind = getattr(place, name) if name in place.__all__ else None
+    if not (isinstance(kind, type) and issubclass(kind, (BaseHasher, HammingNeighbors))):
         raise ValueError(
             f"{str(path)!r} holds a {name}, which is not part of skhash: read it with {name}.load."
         )

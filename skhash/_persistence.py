@@ -25,7 +25,7 @@ class SaveMixin:
     """`save` and `load` for an estimator whose attributes are plain values and arrays."""
 
     def save(self, path):
-        """Write the fitted hasher, with its database, to a file that holds no code.
+        """Write the fitted estimator, with its database, to a file that holds no code.
 
         The file is in the safetensors format [1]_: arrays as they are; parameters and all else as
         JSON in its header, with a checksum of both. :meth:`load` reads it and runs nothing that it

@@ -7,14 +7,17 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import gen_batches
 
-from skhash.codes import hamming_distances, whole_distances, whole_weights
+from skhash._engines import make_engine
+from skhash._rerank import leading_bits, rerank
+from skhash.codes import whole_distances, whole_weights
 
-__all__ = ["check_n_neighbors", "nearest", "vote_shares"]
+__all__ = ["check_n_neighbors", "find_nearest", "nearest", "vote_shares", "without_own"]
 
 # Query-item pairs that are held at once, unless scikit-learn's `working_memory` allows fewer.
 _CHUNK_PAIRS = 2**22
-# What a pair takes: a distance, its key, and the copy of the key that is sorted.
-_BYTES_PER_PAIR = 20
+# What a pair takes: a distance, its key, and the copy of the key that is sorted; or a row, a vote
+# and its column.
+_BYTES_PER_PAIR = 24
 # Bytes of packed label sets that are unpacked at once: each takes some hundred bytes then.
 _CHUNK_BYTES = 2**18
 
@@ -50,25 +53,124 @@ def nearest(query_codes, database_codes, n_neighbors, query_weights=None):
     ValueError
         If `n_neighbors` is no integer from 1 to `n_database`.
     """
+    n_bits = 8 * database_codes.shape[1]
+    return find_nearest(
+        query_codes, database_codes, n_neighbors, n_bits=n_bits, query_weights=query_weights
+    )
+
+
+def find_nearest(
+    query_codes,
+    database_codes,
+    n_neighbors,
+    *,
+    n_bits,
+    query_weights=None,
+    n_candidates=None,
+    coarse_bits=None,
+    own=False,
+    engine_of=None,
+    n_jobs=None,
+):
+    """Find the nearest items of packed codes, in one stage or in two.
+
+    Parameters
+    ----------
+    query_codes, database_codes, n_neighbors, query_weights
+        As :func:`nearest` takes them.
+
+    n_bits : int
+        Number of bits of a code.
+
+    n_candidates : int, default=None
+        Number of items that the first stage finds for the second to rank. None: there is one
+        stage.
+
+    coarse_bits : int, default=None
+        Number of leading bits that the first stage compares. None: all.
+
+    own : bool, default=False
+        Whether the queries are the items, none of which is a neighbour of itself.
+
+    engine_of : callable, default=None
+        Returns the engine for the leading bits of the database, of which it is given the number,
+        or None for all. None: engines that are made for this search.
+
+    n_jobs : int, default=None
+        Number of threads of the engine.
+
+    Returns
+    -------
+    distances, indices
+        As :func:`nearest` returns them.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or would have no effect.
+    """
+    n_items = len(database_codes)
+    check_n_neighbors(n_neighbors, n_items, own=own)
+    _check_stages(n_neighbors, n_candidates, coarse_bits, query_weights is not None, n_bits)
+    n_found = n_neighbors if n_candidates is None else n_candidates
+    check_n_neighbors(n_found, n_items, own=own, name="n_candidates")
+    if query_weights is not None and n_candidates is None:
+        found = _weighted_nearest(query_codes, database_codes, n_found + own, query_weights)
+    else:
+        if engine_of is None:
+            engine = _engine_of(database_codes, coarse_bits, n_bits)
+        else:
+            engine = engine_of(coarse_bits)
+        coarse = query_codes if coarse_bits is None else leading_bits(query_codes, coarse_bits)
+        found = engine.nearest(coarse, n_found + own, n_jobs)
+    distances, rows = without_own(*found) if own else found
+    if n_candidates is None:
+        return distances, rows
+    return rerank(query_codes, database_codes, rows, n_neighbors, query_weights)
+
+
+def _engine_of(codes, coarse_bits, n_bits):
+    """Return an engine for the leading bits of packed codes, or for all."""
+    if coarse_bits is None:
+        return make_engine("auto", codes, n_bits)
+    return make_engine("auto", leading_bits(codes, coarse_bits), coarse_bits)
+
+
+def without_own(distances, rows):
+    """Leave out the item that a query is itself, or else the last one.
+
+    Parameters
+    ----------
+    distances, rows : ndarray of shape (n_items, n_neighbors + 1)
+        Neighbours of each item.
+
+    Returns
+    -------
+    distances, rows : ndarray of shape (n_items, n_neighbors)
+        Those that are other items.
+    """
+    others = rows != np.arange(len(rows))[:, None]
+    # Of more equal codes than were looked for, it need not be among the first.
+    others[others.all(axis=1), -1] = False
+    shape = len(rows), rows.shape[1] - 1
+    return distances[others].reshape(shape), rows[others].reshape(shape)
+
+
+def _weighted_nearest(query_codes, database_codes, n_neighbors, query_weights):
+    """Compare all pairs by their weighted distance."""
     n_database = len(database_codes)
-    check_n_neighbors(n_neighbors, n_database)
-    if query_weights is not None:
-        whole, unit = whole_weights(query_weights)
+    whole, unit = whole_weights(query_weights)
     index = np.arange(n_database)
-    distances = np.empty((len(query_codes), n_neighbors), np.int16)
+    distances = np.empty((len(query_codes), n_neighbors), np.int64)
     indices = np.empty((len(query_codes), n_neighbors), np.int64)
     for rows in _query_blocks(len(query_codes), n_database):
-        if query_weights is None:
-            level = hamming_distances(query_codes[rows], database_codes)
-        else:
-            level = whole_distances(query_codes[rows], database_codes, whole[rows])
+        level = whole_distances(query_codes[rows], database_codes, whole[rows])
         # One integer orders by distance, then by row: the ranking is total.
-        keys = level.astype(np.int64) * n_database + index
+        keys = level * n_database + index
         keys.partition(n_neighbors - 1, axis=1)
         ranked = np.sort(keys[:, :n_neighbors], axis=1)
-        distances = distances.astype(level.dtype, copy=False)
         distances[rows], indices[rows] = np.divmod(ranked, n_database)
-    return (distances if query_weights is None else distances * unit), indices
+    return distances * unit, indices
 
 
 def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighbors):
@@ -105,28 +207,36 @@ def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighb
         If `n_neighbors` is no integer from 1 to `n_database`.
     """
     check_n_neighbors(n_neighbors, len(database_codes))
+    engine = make_engine("auto", database_codes, 8 * database_codes.shape[1])
+    last = np.empty(len(query_codes), np.int64)
+    for rows in _query_blocks(len(query_codes), n_neighbors):
+        last[rows] = engine.nearest(query_codes[rows], n_neighbors)[0][:, -1]
     for rows in _query_blocks(len(query_codes), len(database_codes) + n_labels):
-        distances = hamming_distances(query_codes[rows], database_codes)
-        votes, items = _votes(distances, n_neighbors)
-        shares = np.zeros((len(votes), n_labels))
-        for some in gen_batches(len(items), max(1, _CHUNK_BYTES // database_labels.shape[1])):
-            labels = _sparse_labels(database_labels[items[some]], n_labels)
-            shares += (sparse.csr_array(votes[:, some]) @ labels).toarray()
-        shares /= votes.sum(axis=1, keepdims=True)
-        yield shares
+        found = engine.within(query_codes[rows], last[rows])
+        yield _shares(_votes(*found, last[rows], n_neighbors), database_labels, n_labels)
 
 
-def _votes(distances, n_neighbors):
-    """Return the votes of each query, whole numbers, and the items that have any."""
-    last = np.partition(distances, n_neighbors - 1, axis=1)[:, [n_neighbors - 1]]
-    items = np.flatnonzero((distances <= last).any(axis=0))
-    distances = distances[:, items]
-    nearer, level = distances < last, distances == last
-    places_left = n_neighbors - nearer.sum(axis=1, keepdims=True)
+def _votes(indptr, distances, items, last, n_neighbors):
+    """Return the votes of each query, whole numbers, as a sparse matrix, and the items voting."""
+    query = np.repeat(np.arange(len(last)), np.diff(indptr))
+    nearer = distances < last[query]
+    n_nearer = np.bincount(query[nearer], minlength=len(last))
     # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
     # a share of one half is 0.5, and equal shares are equal.
-    n_level = level.sum(axis=1, keepdims=True)
-    return np.where(nearer, n_level, level * places_left).astype(np.float64), items
+    n_level = np.diff(indptr) - n_nearer
+    votes = np.where(nearer, n_level[query], (n_neighbors - n_nearer)[query]).astype(np.float64)
+    items, columns = np.unique(items, return_inverse=True)
+    return sparse.csr_array((votes, columns, indptr), shape=(len(last), len(items))), items
+
+
+def _shares(votes_and_items, database_labels, n_labels):
+    """Return the share of the votes of each query that each label has."""
+    votes, items = votes_and_items
+    shares, by_item = np.zeros((votes.shape[0], n_labels)), votes.tocsc()
+    for some in gen_batches(len(items), max(1, _CHUNK_BYTES // database_labels.shape[1])):
+        labels = _sparse_labels(database_labels[items[some]], n_labels)
+        shares += (by_item[:, some] @ labels).toarray()
+    return shares / votes.sum(axis=1)[:, None]
 
 
 def _sparse_labels(packed, n_labels):
@@ -143,12 +253,54 @@ def _query_blocks(n_queries, n_columns):
     return gen_batches(n_queries, max(1, int(n_pairs) // n_columns))
 
 
-def check_n_neighbors(n_neighbors, n_database):
-    """Raise ValueError unless a database of that size has that many neighbours."""
+def check_n_neighbors(n_neighbors, n_database, *, own=False, name="n_neighbors"):
+    """Raise ValueError unless a database of that size has that many neighbours.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        What is asked for.
+
+    n_database : int
+        Number of items.
+
+    own : bool, default=False
+        Whether it is asked for the neighbours of an item, which is none of its own.
+
+    name : str, default="n_neighbors"
+        What the error calls it.
+    """
     if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
-        raise ValueError(f"n_neighbors should be an int, at least 1, got {n_neighbors!r}.")
-    if n_neighbors > n_database:
+        raise ValueError(f"{name} should be an int, at least 1, got {n_neighbors!r}.")
+    if n_neighbors > n_database - own:
+        what = "one more than an item has others" if own else "the number of codes searched"
         raise ValueError(
-            "Expected n_neighbors <= n_database, the number of codes searched, "
-            f"got n_neighbors={n_neighbors}, n_database={n_database}."
+            f"Expected {name} {'<' if own else '<='} n_database, {what}, "
+            f"got {name}={n_neighbors}, n_database={n_database}."
+        )
+
+
+def _check_stages(n_neighbors, n_candidates, coarse_bits, weighted, n_bits):
+    """Raise ValueError unless the numbers of a search in two stages go together."""
+    if coarse_bits is not None:
+        if not isinstance(coarse_bits, Integral) or not 1 <= coarse_bits <= n_bits:
+            raise ValueError(
+                f"coarse_bits should be an int from 1 to n_bits={n_bits}, got {coarse_bits!r}."
+            )
+        if n_candidates is None:
+            raise ValueError(
+                f"coarse_bits={coarse_bits} needs n_candidates, the number of items that are "
+                "found by these bits and ranked by all."
+            )
+    if n_candidates is None:
+        return
+    if coarse_bits is None and not weighted:
+        raise ValueError(
+            f"n_candidates={n_candidates} has no effect on a search by plain Hamming distance: "
+            "the candidates of coarse_bits, or of an asymmetric search, are ranked anew."
+        )
+    if isinstance(n_candidates, Integral) and n_candidates < n_neighbors:
+        raise ValueError(
+            f"Expected n_candidates >= n_neighbors, got n_candidates={n_candidates}, "
+            f"n_neighbors={n_neighbors}."
         )

@@ -11,7 +11,7 @@ from skhash._database import DatabaseMixin, unchanged_on_error
 from skhash._persistence import SaveMixin
 from skhash._range import in_range
 from skhash._samples import check_in_memory
-from skhash._search import nearest, vote_shares
+from skhash._search import find_nearest, vote_shares
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import pack_codes
 from skhash.metrics._problem import RetrievalProblem
@@ -234,7 +234,16 @@ class BaseHasher(
         """Return what the hasher takes for the code before it is binary."""
         return projection
 
-    def kneighbors(self, X, n_neighbors=None, return_distance=True, *, asymmetric=False):
+    def kneighbors(
+        self,
+        X,
+        n_neighbors=None,
+        return_distance=True,
+        *,
+        asymmetric=False,
+        n_candidates=None,
+        coarse_bits=None,
+    ):
         """Nearest items of the database in Hamming distance.
 
         Parameters
@@ -252,6 +261,16 @@ class BaseHasher(
             Whether the bits of a query weigh what :meth:`bit_weights` says: items that differ in
             bits of which the query is not sure are nearer. The database stays binary.
 
+        n_candidates : int, default=None
+            Number of items that are found by plain Hamming distance, and are then ranked by the
+            distance asked for, which takes far less time than to compare all items by it. None:
+            all items are compared.
+
+        coarse_bits : int, default=None
+            Number of leading bits by which candidates are found, for codes that were learnt with
+            :class:`skhash.deep.losses.NestedLoss`; the candidates are ranked by all bits. None:
+            all bits. Needs `n_candidates`.
+
         Returns
         -------
         distances : ndarray of shape (n_queries, n_neighbors), integer, or floating if asymmetric
@@ -268,15 +287,24 @@ class BaseHasher(
             If the hasher is not fitted.
 
         ValueError
-            If the database is empty, as `partial_fit` leaves it, or `n_neighbors` is below 1 or
-            above its size.
+            If the database is empty, as `partial_fit` leaves it, `n_neighbors` is below 1 or
+            above its size, `n_candidates` is below `n_neighbors` or above that size,
+            `coarse_bits` is above the length of the codes or given without `n_candidates`, or
+            `n_candidates` would have no effect.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         projection = self.project(X)
         self._check_database_filled()
         weights = np.abs(self._relax(projection)) if asymmetric else None
-        codes = pack_codes(projection >= 0)
-        distances, indices = nearest(codes, self.database_codes_, k, weights)
+        distances, indices = find_nearest(
+            pack_codes(projection >= 0),
+            self.database_codes_,
+            k,
+            n_bits=projection.shape[1],
+            query_weights=weights,
+            n_candidates=n_candidates,
+            coarse_bits=coarse_bits,
+        )
         # Files of former versions have no such attribute.
         ids = getattr(self, "database_ids_", None)
         indices = indices if ids is None else ids[indices]

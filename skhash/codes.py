@@ -10,8 +10,10 @@ __all__ = [
     "check_packed",
     "check_packed_codes",
     "check_padding",
+    "check_weights",
     "hamming_distances",
     "pack_codes",
+    "signed_weights",
     "unpack_codes",
     "weighted_hamming_distances",
     "whole_distances",
@@ -174,17 +176,47 @@ def weighted_hamming_distances(packed_a, packed_b, weights):
     array([[0.  , 0.75, 1.  ]])
     """
     packed_a, packed_b = _check_pair(packed_a, packed_b)
+    weights = check_weights(weights, packed_a)
+    whole, unit = whole_weights(weights)
+    return whole_distances(packed_a, packed_b, whole) * unit
+
+
+def check_weights(weights, packed, n_bits=None):
+    """Return weights of the bits of packed codes, or raise.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_samples, n_bits), floating
+        Weights, at least 0.
+
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        Packed codes.
+
+    n_bits : int, default=None
+        Number of bits of a code. None: any that takes as many bytes.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples, n_bits), dtype float64
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If they are negative, not finite, or not one for each bit.
+    """
     weights = check_array(weights, dtype=np.float64, input_name="weights")
-    n_bits = weights.shape[1]
-    if len(weights) != len(packed_a) or -(-n_bits // 8) != packed_a.shape[1]:
+    n_weights, n_bytes = weights.shape[1], packed.shape[1]
+    fits = -(-n_weights // 8) == n_bytes and n_bits in (None, n_weights)
+    if len(weights) != len(packed) or not fits:
+        length = f"{n_bytes} bytes" if n_bits is None else f"{n_bits} bits"
         raise ValueError(
-            f"weights should hold a number for each bit of the {len(packed_a)} codes of "
-            f"{packed_a.shape[1]} bytes, got shape {weights.shape}."
+            f"weights should hold a number for each bit of the {len(packed)} codes of "
+            f"{length}, got shape {weights.shape}."
         )
     if (weights < 0).any():
         raise ValueError(f"weights should be at least 0, got {weights.min()}.")
-    whole, unit = whole_weights(weights)
-    return whole_distances(packed_a, packed_b, whole) * unit
+    return weights
 
 
 def whole_distances(packed_a, packed_b, whole):
@@ -206,16 +238,37 @@ def whole_distances(packed_a, packed_b, whole):
     distances : ndarray of shape (n_a, n_b), dtype int64
         Sums of the weights of the bits that differ, exact.
     """
-    n_bits = whole.shape[1]
-    bits = unpack_codes(packed_a, n_bits).astype(np.float32)
-    # The weight of a bit that is 0 counts if the other's is 1, that of a 1 unless it is.
-    signed, ones = whole * (1 - 2 * bits), (whole * bits).sum(axis=1, keepdims=True)
+    signed, ones = signed_weights(packed_a, whole)
     distances = np.empty((len(packed_a), len(packed_b)), np.int64)
     for start in range(0, len(packed_b), _BLOCK_CODES):
         columns = slice(start, start + _BLOCK_CODES)
-        others = unpack_codes(packed_b[columns], n_bits).astype(np.float32)
+        others = unpack_codes(packed_b[columns], whole.shape[1]).astype(np.float32)
         distances[:, columns] = signed @ others.T + ones
     return distances
+
+
+def signed_weights(packed, whole):
+    """Weights by which the bits of another code add up to a weighted Hamming distance.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        Packed codes.
+
+    whole : ndarray of shape (n_samples, n_bits), dtype float32
+        What :func:`whole_weights` returns.
+
+    Returns
+    -------
+    signed : ndarray of shape (n_samples, n_bits), dtype float32
+        The weight of a bit that is 0, and that of a 1 negated.
+
+    ones : ndarray of shape (n_samples, 1), dtype float32
+        What the sums are to be added to: the distance of a code of zeros.
+    """
+    bits = unpack_codes(packed, whole.shape[1]).astype(np.float32)
+    # The weight of a bit that is 0 counts if the other's is 1, that of a 1 unless it is.
+    return whole * (1 - 2 * bits), (whole * bits).sum(axis=1, keepdims=True)
 
 
 def whole_weights(weights):
@@ -371,7 +424,8 @@ def check_padding(packed, name, n_bits):
     ValueError
         If such a bit is set.
     """
-    if (packed[:, -1:] & (0xFF >> (n_bits - 1) % 8 + 1)).any():
+    # Codes of whole bytes have no padding, and need not be read where they are memory-mapped.
+    if n_bits % 8 and (packed[:, -1:] & (0xFF >> n_bits % 8)).any():
         raise ValueError(
             f"{name} must be padded with zeros beyond n_bits={n_bits}, as pack_codes does, "
             "got other bits set there."

@@ -1,6 +1,6 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhash import (
     BREHasher,
@@ -14,7 +14,7 @@ from skhash import (
     SDHHasher,
     SpectralHasher,
 )
-from skhash.neighbors import HammingNeighbors
+from skhash.neighbors import HammingNeighbors, HammingNeighborsTransformer
 from skhash.utils import check_hasher
 
 
@@ -25,6 +25,22 @@ class ThresholdedNeighbors(HammingNeighbors):
         return super().fit(validate_data(self, X) > 0, Y)
 
 
+class ThresholdedTransformer(HammingNeighborsTransformer):
+    """The same of the transformer."""
+
+    def fit(self, X, y=None):
+        return super().fit(validate_data(self, X) > 0, y)
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return super().transform(validate_data(self, X, reset=False) > 0)
+
+
+NEIGHBORS = [
+    ThresholdedNeighbors(n_neighbors=2),
+    ThresholdedTransformer(n_neighbors=2),
+    ThresholdedTransformer(radius=1, mode="connectivity"),
+]
 HASHERS = [
     LSHHasher(n_bits=4),
     ITQHasher(n_bits=1),
@@ -39,7 +55,7 @@ HASHERS = [
 ]
 
 
-@parametrize_with_checks([*HASHERS, ThresholdedNeighbors(n_neighbors=2)])
+@parametrize_with_checks([*HASHERS, *NEIGHBORS])
 def test_estimator(estimator, check):
     check(estimator)
 
