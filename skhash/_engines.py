@@ -1,17 +1,112 @@
 """What searches packed codes, by name: engines of one interface."""
 
+from contextlib import contextmanager
+
 import numpy as np
+from joblib import effective_n_jobs
 
-from skhash.codes import hamming_distances
+from skhash._brute import BruteEngine, distance_type, joined_lists
+from skhash._distinct import Buckets, DistinctEngine
+from skhash._multi_index import MultiIndexEngine
 
-__all__ = ["ALGORITHMS", "make_engine"]
+__all__ = ["ALGORITHMS", "make_engine", "scan_engine"]
 
 ALGORITHMS = ("auto", "brute", "faiss", "multi_index")
 
+# Bytes of codes that faiss compares faster than NumPy does.
+_FASTER_BY_FAISS = (16, 32, 64)
+# Fewer codes are scanned in less time than tables take to be asked.
+_LEAST_CODES = 2**16
+# Share of different codes above which it does not pay to keep each once.
+_DISTINCT = 0.4
+# What codes and tables may take, as a multiple of the codes.
+_MEMORY = 2.85
+# Codes, and those among them that are looked for, when the number of tables is tried out.
+_TRIAL_CODES, _TRIAL_QUERIES, _TRIAL_NEIGHBORS = 2**18, 64, 10
 
-def make_engine(algorithm, codes, n_bits):  # noqa: ARG001
-    """Return an engine for the packed codes."""
+
+def make_engine(algorithm, codes, n_bits):
+    """Return an engine that searches packed codes many times.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "brute", "faiss", "multi_index"}
+        What searches.
+
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes, at least one, which are not copied.
+
+    n_bits : int
+        Number of bits of a code.
+
+    Returns
+    -------
+    engine : object
+        It has the methods `nearest` and `within` of :class:`skhash._brute.BruteEngine`.
+
+    Raises
+    ------
+    ImportError
+        If `algorithm` is "faiss" and faiss is not installed.
+
+    ValueError
+        If `algorithm` is "multi_index" and there are more codes than it can number.
+    """
+    if algorithm == "brute":
+        return BruteEngine(codes)
     if algorithm == "faiss":
+        return FaissEngine(codes)
+    fits = len(codes) < 2**32 and n_bits < 2**16
+    if algorithm == "auto" and (len(codes) < _LEAST_CODES or not fits):
+        return scan_engine(codes)
+    if not fits:
+        raise ValueError(
+            "algorithm='multi_index' searches fewer than 2 ** 32 codes of fewer than 2 ** 16 bits, "
+            f"got {len(codes)} codes of {n_bits} bits. 'brute' searches more."
+        )
+    scan = scan_engine if algorithm == "auto" else BruteEngine
+    buckets = Buckets.of(codes, _DISTINCT)
+    if buckets is None:
+        return _with_tables(codes, n_bits, scan)
+    return DistinctEngine(buckets, _with_tables(buckets.codes, n_bits, scan))
+
+
+def scan_engine(codes):
+    """Return the fastest engine that compares each query with all packed codes.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes, which are not copied.
+
+    Returns
+    -------
+    engine : object
+        As :func:`make_engine` returns it.
+    """
+    if codes.shape[1] in _FASTER_BY_FAISS:
+        try:
+            return FaissEngine(codes)
+        except ImportError:
+            pass
+    return BruteEngine(codes)
+
+
+class FaissEngine(BruteEngine):
+    """Search by the package faiss, whose order is the same.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes, which are not copied if they are contiguous.
+
+    Raises
+    ------
+    ImportError
+        If faiss is not installed.
+    """
+
+    def __init__(self, codes):
         try:
             import faiss  # noqa: F401
         except ImportError as error:
@@ -19,27 +114,109 @@ def make_engine(algorithm, codes, n_bits):  # noqa: ARG001
                 "algorithm='faiss' needs the package faiss; `pip install faiss-cpu` brings it. "
                 "'brute' needs none."
             ) from error
-    return _Engine(codes)
+        super().__init__(np.ascontiguousarray(codes))
 
+    def nearest(self, query_codes, n_neighbors, n_jobs=None):
+        """Find the nearest items of each query, see :meth:`skhash._brute.BruteEngine.nearest`.
 
-class _Engine:
-    """A full sort."""
+        Parameters
+        ----------
+        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+            Packed codes.
 
-    def __init__(self, codes):
-        self.codes = codes
+        n_neighbors : int
+            Number of items to find, from 1 to `n_database`.
 
-    def nearest(self, query_codes, n_neighbors, n_jobs=None):  # noqa: ARG002
-        """Return distances and rows of the nearest, by (distance, row)."""
-        distances = hamming_distances(query_codes, self.codes)
-        rows = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
-        return np.take_along_axis(distances, rows, axis=1), rows
+        n_jobs : int, default=None
+            Threads that share the queries, as joblib understands it.
 
-    def within(self, query_codes, radius, n_jobs=None):  # noqa: ARG002
-        """Return indptr, distances and rows of all within the radius, by (distance, row)."""
-        distances = hamming_distances(query_codes, self.codes)
+        Returns
+        -------
+        distances, rows : ndarray of shape (n_queries, n_neighbors), integer
+            Sorted by distance, then by row.
+        """
+        with _faiss_threads(n_jobs) as faiss:
+            found = faiss.knn_hamming(np.ascontiguousarray(query_codes), self.codes, n_neighbors)
+        return found[0].astype(distance_type(query_codes)), found[1].astype(np.int64, copy=False)
+
+    def within(self, query_codes, radius, n_jobs=None):
+        """Find all items within a radius, see :meth:`skhash._brute.BruteEngine.within`.
+
+        Queries of one radius are searched together, in an index that holds a copy of the codes.
+
+        Parameters
+        ----------
+        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+            Packed codes.
+
+        radius : int or ndarray of shape (n_queries,), integer
+            Largest Hamming distance of an item that is found; or that of each query.
+
+        n_jobs : int, default=None
+            Threads that share the queries, as joblib understands it.
+
+        Returns
+        -------
+        indptr, distances, rows : ndarray
+            Items of each query, sorted by distance, then by row.
+        """
         radius = np.broadcast_to(radius, len(query_codes))
-        query, rows = np.nonzero(distances <= radius[:, None])
-        near = distances[query, rows]
-        order = np.lexsort((rows, near, query))
-        indptr = np.append(0, np.cumsum(np.bincount(query, minlength=len(query_codes))))
-        return indptr, near[order], rows[order]
+        found = []
+        with _faiss_threads(n_jobs) as faiss:
+            index = faiss.IndexBinaryFlat(8 * self.codes.shape[1])
+            index.add(self.codes)
+            for largest in np.unique(radius):
+                some = np.flatnonzero(radius == largest)
+                # It takes those below a radius.
+                ends, *near = index.range_search(query_codes[some], int(largest) + 1)
+                found.append((np.repeat(some, np.diff(ends.astype(np.int64))), *near))
+        query, distances, rows = map(np.concatenate, zip(*found, strict=True))
+        order = np.lexsort((rows, distances, query))
+        ordered = query[order], distances[order], rows[order]
+        return joined_lists([ordered], len(query_codes), distance_type(query_codes))
+
+
+@contextmanager
+def _faiss_threads(n_jobs):
+    """Give faiss with so many threads, and those that it had before afterwards."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(effective_n_jobs(n_jobs))
+    try:
+        yield faiss
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _with_tables(codes, n_bits, scan):
+    """Return an engine with the tables that find neighbours fastest."""
+    n_tables = max(1, 3 * n_bits // 64)
+    choices = [(max(n_tables, -(-n_bits // 56)),)]
+    if n_bits >= 64:
+        # Few long substrings, then half as long ones: for codes that are alike in many bits.
+        longest = -(-n_bits // 64)
+        choices.append((longest, 2 * longest))
+    if len(choices) > 1:
+        some = codes[:: max(1, len(codes) // _TRIAL_CODES)]
+        costs = [_cost_of_tables(some, n_bits, choice) for choice in choices]
+        choices = [choices[int(np.argmin(costs))]]
+    return _chain(codes, n_bits, choices[0], scan(codes))
+
+
+def _cost_of_tables(codes, n_bits, choice):
+    """Return what searching the neighbours of some codes costs, as a share of a scan."""
+    engine = _chain(codes, n_bits, choice, BruteEngine(codes))
+    queries = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
+    radius = np.full(len(queries), n_bits)
+    return engine.plan(queries, radius, min(len(codes), _TRIAL_NEIGHBORS + 1))[1]
+
+
+def _chain(codes, n_bits, choice, engine):
+    """Return an engine that leaves queries from few tables to more, and from these to `engine`."""
+    # Four bytes for each row of a table, and for each list.
+    share = (_MEMORY - 1) * codes.shape[1] / 4 / sum(choice) - 1
+    n_lists = 2 ** int(np.log2(max(2, share * len(codes))))
+    for n_tables in reversed(choice):
+        engine = MultiIndexEngine(codes, n_bits, n_tables, n_lists, engine)
+    return engine

@@ -9,10 +9,12 @@ from sklearn.utils import gen_batches
 
 from skhash._brute import distance_type, in_threads, joined_lists
 
-__all__ = ["MultiIndexEngine"]
+__all__ = ["MultiIndexEngine", "packed_keys", "rows_by_place", "unpacked_keys"]
 
 # Codes whose keys are sorted at once when a table is made.
 _BLOCK_CODES = 2**16
+# Queries of which one is a trial, and what may be spent on each where they are too few for that.
+_QUERIES_PER_TRIAL, _BUDGET = 32, 0.1
 # Queries that are searched together; lookups and candidates that are in memory at once.
 _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**14
@@ -29,23 +31,29 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 class MultiIndexEngine:
     """Search in tables of substrings, with a radius that grows until it is wide enough.
 
-    Each code is cut into `m` substrings, and a table has the rows of each value of one of them.
-    Codes at a distance of at most ``m * r + j`` differ in at most `r` bits in one of the first
-    ``j + 1`` substrings, or in at most ``r - 1`` in one of the others [1]_. So the tables are asked
-    for the substrings of the query, one table after the other, then for those at a distance of 1,
-    and so on, until no nearer code can be missing. A query for which that costs too much is left
-    to a scan of all codes.
+    Each code is cut into `n_tables` substrings, and a table has the rows of each value of one of
+    them. Codes at a distance of at most ``n_tables * r + j`` differ in at most `r` bits in one of
+    the first ``j + 1`` substrings, or in at most ``r - 1`` in one of the others [1]_. So the tables
+    are asked for the substrings of the query, one table after the other, then for those at a
+    distance of 1, and so on, until no nearer code can be missing. A query for which that costs too
+    much is left to another engine.
 
     Parameters
     ----------
     codes : ndarray of shape (n_database, n_bytes), dtype uint8
-        Packed codes, which are not copied.
+        Packed codes, fewer than ``2 ** 32``, which are not copied.
 
     n_bits : int
         Number of bits of a code.
 
-    scan : object
-        Engine that takes the queries that are left, such as :class:`skhash._brute.BruteEngine`.
+    n_tables : int
+        Number of tables, at least an eighth of the number of bytes.
+
+    n_lists : int
+        Largest number of lists of a table, a power of two.
+
+    rest : object
+        Engine that takes the queries that are left: another one of tables, or a scan of all codes.
 
     References
     ----------
@@ -53,16 +61,15 @@ class MultiIndexEngine:
            hashing", CVPR 2012.
     """
 
-    def __init__(self, codes, n_bits, scan, n_tables):
-        self.codes, self.n_bits, self.scan = codes, n_bits, scan
-        starts = [n_bits * number // n_tables for number in range(n_tables + 1)]
-        n_lists = _n_lists(codes, n_tables)
+    def __init__(self, codes, n_bits, n_tables, n_lists, rest):
+        self.codes, self.n_bits, self.rest, self.cost = codes, n_bits, rest, rest.cost
         self.tables = [
-            _Table(codes, start, stop - start, n_lists) for start, stop in pairwise(starts)
+            _Table(codes, start, stop - start, n_lists)
+            for start, stop in pairwise(_cuts(n_bits, n_tables))
         ]
         self.words = _rows_of_words(codes)
 
-    def nearest(self, query_codes, n_neighbors, n_jobs=None, budget=1.0):
+    def nearest(self, query_codes, n_neighbors, n_jobs=None):
         """Find the nearest items of each query, see :meth:`skhash._brute.BruteEngine.nearest`.
 
         Parameters
@@ -76,9 +83,6 @@ class MultiIndexEngine:
         n_jobs : int, default=None
             Threads that share the queries, as joblib understands it.
 
-        budget : float, default=1.0
-            What a query may cost before it is left to the scan, as a share of what the scan costs.
-
         Returns
         -------
         distances, rows : ndarray of shape (n_queries, n_neighbors), integer
@@ -88,18 +92,18 @@ class MultiIndexEngine:
         rows = np.empty((len(query_codes), n_neighbors), np.int64)
         radius = np.full(len(query_codes), self.n_bits)
         left = []
-        for start, batch in self._run(query_codes, radius, n_neighbors, n_jobs, budget):
-            owner, *found = batch.found()
+        for start, batch in self._batches(query_codes, radius, n_neighbors, n_jobs):
+            _, *found = batch.found()
             done = start + np.flatnonzero(~batch.left)
             distances[done], rows[done] = (part.reshape(-1, n_neighbors) for part in found)
             left.append(start + np.flatnonzero(batch.left))
         left = np.concatenate(left)
         if len(left):
-            found = self.scan.nearest(query_codes[left], n_neighbors, n_jobs)
+            found = self.rest.nearest(query_codes[left], n_neighbors, n_jobs)
             distances[left], rows[left] = found
         return distances, rows
 
-    def within(self, query_codes, radius, n_jobs=None, budget=1.0):
+    def within(self, query_codes, radius, n_jobs=None):
         """Find all items within a radius, see :meth:`skhash._brute.BruteEngine.within`.
 
         Parameters
@@ -113,9 +117,6 @@ class MultiIndexEngine:
         n_jobs : int, default=None
             Threads that share the queries, as joblib understands it.
 
-        budget : float, default=1.0
-            What a query may cost before it is left to the scan, as a share of what the scan costs.
-
         Returns
         -------
         indptr, distances, rows : ndarray
@@ -123,19 +124,51 @@ class MultiIndexEngine:
         """
         radius = np.broadcast_to(radius, len(query_codes))
         left, found = [], []
-        for start, batch in self._run(query_codes, radius, None, n_jobs, budget):
+        for start, batch in self._batches(query_codes, radius, None, n_jobs):
             owner, *near = batch.found()
             found.append((start + owner, *near))
             left.append(start + np.flatnonzero(batch.left))
         left = np.concatenate(left)
         if len(left):
-            indptr, *near = self.scan.within(query_codes[left], radius[left], n_jobs)
+            indptr, *near = self.rest.within(query_codes[left], radius[left], n_jobs)
             found.append((np.repeat(left, np.diff(indptr)), *near))
         return joined_lists(found, len(query_codes), distance_type(query_codes))
 
-    def _run(self, query_codes, radius, n_neighbors, n_jobs, budget):
+    def plan(self, query_codes, radius, n_neighbors):
+        """Find out on queries what is best spent on a query before it is left.
+
+        Parameters
+        ----------
+        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
+            Packed codes, a few.
+
+        radius : ndarray of shape (n_queries,), integer
+            Largest distance of an item that is found.
+
+        n_neighbors : int or None
+            Number of nearest items to find.
+
+        Returns
+        -------
+        budget : float
+            What is best spent on a query, as a share of what a scan of all codes costs.
+
+        cost : float
+            What a query then costs in the mean, as such a share, if `rest` does the same.
+        """
+        rest = 1.0
+        if isinstance(self.rest, MultiIndexEngine):
+            rest = self.rest.plan(query_codes, radius, n_neighbors)[1]
+        batch = _Batch(self, query_codes, radius, n_neighbors, rest).run()
+        spent = np.where(batch.left, np.inf, rest - batch.budget / self.cost)
+        budgets = np.unique(np.append(0.0, spent[~batch.left]))
+        done = spent <= budgets[:, None]
+        costs = np.where(done, np.where(done, spent, 0), budgets[:, None] + rest).mean(axis=1)
+        return budgets[costs.argmin()], costs.min()
+
+    def _batches(self, query_codes, radius, n_neighbors, n_jobs):
         """Return the first query of each batch, and the batch after its search."""
-        batches = {}
+        budget, batches = self._budget(query_codes, radius, n_neighbors), {}
 
         def search(some):
             batch = _Batch(self, query_codes[some], radius[some], n_neighbors, budget)
@@ -143,6 +176,13 @@ class MultiIndexEngine:
 
         in_threads(search, len(query_codes), n_jobs, _BATCH_QUERIES)
         return sorted(batches.items())
+
+    def _budget(self, query_codes, radius, n_neighbors):
+        """Return what may be spent on each query, tried on some if there are many."""
+        some = slice(None, None, _QUERIES_PER_TRIAL)
+        if len(query_codes) < 2 * _QUERIES_PER_TRIAL:
+            return _BUDGET
+        return self.plan(query_codes[some], radius[some], n_neighbors)[0]
 
 
 class _Batch:
@@ -163,7 +203,7 @@ class _Batch:
         Number of nearest items to find, which narrows the radius.
 
     budget : float
-        What a query may cost before it is left to a scan, as a share of what the scan costs.
+        What may be spent on a query before it is left, as a share of what a scan costs.
     """
 
     def __init__(self, index, query_codes, radius, n_neighbors, budget):
@@ -172,12 +212,12 @@ class _Batch:
         self.radius = radius.astype(np.int64)
         self.left = np.zeros(len(query_codes), bool)
         # In nanoseconds.
-        self.budget = np.full(len(query_codes), budget * index.scan.cost)
+        self.budget = np.full(len(query_codes), budget * index.cost)
         self.n_at = np.zeros((len(query_codes), index.n_bits + 1), np.int64)
         self.keys = []
 
     def run(self):
-        """Search until each query has all that it asks for, or is left to a scan."""
+        """Search until each query has all that it asks for, or is left."""
         n_tables = len(self.index.tables)
         # After a step, no item at a distance up to its number is missing.
         for step in range(self.index.n_bits + 1):
@@ -203,12 +243,7 @@ class _Batch:
             Rows of the database; of rows at equal distance, the lower comes first.
         """
         self._prune()
-        keys = np.sort(self.keys[0])
-        owner = keys >> 48
-        if self.n_neighbors is not None:
-            rank = np.arange(len(keys)) - np.searchsorted(owner, owner)
-            keys, owner = (part[rank < self.n_neighbors] for part in (keys, owner))
-        return owner, keys >> 32 & 0xFFFF, keys & 0xFFFFFFFF
+        return unpacked_keys(np.sort(self.keys[0]), self.n_neighbors)
 
     def _look_up(self, queries, table, n_differ):
         """Compare queries with the items whose substrings differ in so many bits from theirs."""
@@ -232,7 +267,7 @@ class _Batch:
             self._compare(queries, masks, lookups, rows, table)
 
     def _afford(self, queries, cost):
-        """Return which queries can still pay; the others are left to a scan."""
+        """Return which queries can still pay; the others are left."""
         self.budget[queries] -= cost
         kept = self.budget[queries] >= 0
         self.left[queries[~kept]] = True
@@ -254,7 +289,7 @@ class _Batch:
         owner, rows, distances = owner[new], rows[new], distances[new]
         if not len(owner):
             return
-        self.keys.append(owner << 48 | distances << 32 | rows)
+        self.keys.append(packed_keys(owner, distances, rows))
         if self.n_neighbors is not None:
             self._narrow(owner, distances)
         if sum(map(len, self.keys)) > _MOST_KEYS:
@@ -286,9 +321,94 @@ class _Batch:
     def _prune(self):
         """Forget pairs that are too far, and those of queries that are left."""
         keys = np.concatenate([np.empty(0, np.int64), *self.keys])
-        owner = keys >> 48
-        kept = (keys >> 32 & 0xFFFF <= self.radius[owner]) & ~self.left[owner]
-        self.keys = [keys[kept]]
+        owner, distances, _ = unpacked_keys(keys)
+        self.keys = [keys[(distances <= self.radius[owner]) & ~self.left[owner]]]
+
+
+def packed_keys(owner, distances, rows):
+    """Return integers that sort pairs by query, distance and row.
+
+    Parameters
+    ----------
+    owner : ndarray of shape (n_pairs,), dtype int64
+        Queries, fewer than ``2 ** 15``.
+
+    distances : ndarray of shape (n_pairs,), dtype int64
+        Distances, fewer than ``2 ** 16``.
+
+    rows : ndarray of shape (n_pairs,), dtype int64
+        Rows, fewer than ``2 ** 32``.
+
+    Returns
+    -------
+    keys : ndarray of shape (n_pairs,), dtype int64
+        One integer a pair.
+    """
+    return owner << 48 | distances << 32 | rows
+
+
+def unpacked_keys(keys, n_neighbors=None):
+    """Return the pairs of integers, see :func:`packed_keys`.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n_pairs,), dtype int64
+        Integers, sorted where `n_neighbors` is given.
+
+    n_neighbors : int, default=None
+        Number of pairs of each query to return: the first ones. None: all.
+
+    Returns
+    -------
+    owner, distances, rows : ndarray of shape (n_kept,), dtype int64
+        The pairs.
+    """
+    owner = keys >> 48
+    if n_neighbors is not None:
+        rank = np.arange(len(keys)) - np.searchsorted(owner, owner)
+        keys, owner = (part[rank < n_neighbors] for part in (keys, owner))
+    return owner, keys >> 32 & 0xFFFF, keys & 0xFFFFFFFF
+
+
+def rows_by_place(places, n_rows, n_places):
+    """Sort rows by their places, in little more memory than the result takes.
+
+    Parameters
+    ----------
+    places : callable
+        It yields the places of all rows, a block after the other, each time that it is called.
+
+    n_rows : int
+        Number of rows.
+
+    n_places : int
+        Number of places.
+
+    Returns
+    -------
+    offsets : ndarray of shape (n_places + 1,), dtype uint32
+        The rows of place `i` are those from ``offsets[i]`` to ``offsets[i + 1]``.
+
+    rows : ndarray of shape (n_rows,), dtype uint32
+        Rows, ascending at each place.
+    """
+    rows, start = np.empty(n_rows, np.uint32), 0
+    # While rows are written, the entry behind that of a place says where its next row goes. In the
+    # end that is where the rows of the next place start.
+    offsets = np.zeros(n_places + 2, np.uint32)
+    for block in places():
+        np.add.at(offsets, block + 2, np.uint32(1))
+    np.cumsum(offsets, out=offsets)
+    for block in places():
+        order = block.argsort(kind="stable")
+        ordered = block[order]
+        first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        place, counts = ordered[first] + 1, np.diff(np.append(first, len(block)))
+        at = np.repeat(offsets[place] - first, counts) + np.arange(len(block))
+        rows[at] = order + start
+        offsets[place] += counts.astype(np.uint32)
+        start += len(block)
+    return offsets[:-1], rows
 
 
 class _Table:
@@ -303,36 +423,21 @@ class _Table:
         First bit of the substring.
 
     width : int
-        Number of its bits, at most 56.
+        Number of its bits, at most 56, or 64 where they are whole bytes.
 
     n_lists : int
-        Number of lists, a power of two.
+        Largest number of lists, a power of two.
     """
 
     def __init__(self, codes, start, width, n_lists):
         self.start, self.width = start, width
         self.shift = 64 - min(width, n_lists.bit_length() - 1)
-        n_lists = 2 ** (64 - self.shift)
-        self.offsets = np.zeros(n_lists + 1, np.uint32)
-        self.rows = np.empty(len(codes), np.uint32)
-        blocks = list(gen_batches(len(codes), _BLOCK_CODES))
-        for block in blocks:
-            places = self.places(self.keys(codes[block]))
-            self.offsets[1:] += np.bincount(places, minlength=n_lists).astype(np.uint32)
-        np.cumsum(self.offsets, out=self.offsets)
-        self._sort(codes, blocks, self.offsets[:-1].astype(np.int64))
 
-    def _sort(self, codes, blocks, free):
-        """Write the rows of one block after the other to the free places of their lists."""
-        for block in blocks:
-            places = self.places(self.keys(codes[block]))
-            order = places.argsort(kind="stable")
-            places = places[order]
-            first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
-            counts = np.diff(np.append(first, len(places)))
-            at = np.repeat(free[places[first]] - first, counts) + np.arange(len(places))
-            self.rows[at] = order + block.start
-            free[places[first]] += counts
+        def places():
+            blocks = gen_batches(len(codes), _BLOCK_CODES)
+            return (self.places(self.keys(codes[block])) for block in blocks)
+
+        self.offsets, self.rows = rows_by_place(places, len(codes), 2 ** (64 - self.shift))
 
     def keys(self, codes):
         """Return the substrings of packed codes as integers."""
@@ -347,7 +452,7 @@ class _Table:
 
     def places(self, keys):
         """Return the numbers of the lists that substrings are in."""
-        if self.width + self.shift <= 64:
+        if self.width <= 64 - self.shift:
             return keys.astype(np.int64)
         return (keys * _SPREAD >> np.uint64(self.shift)).astype(np.int64)
 
@@ -367,10 +472,13 @@ def _listed(rows, starts, counts):
         yield lookups, rows.take(places, mode="clip").astype(np.int64)
 
 
-def _n_lists(codes, n_tables):
-    """Return the number of lists of a table: all tables take less than twice the codes' memory."""
-    share = 1.85 * codes.shape[1] / 4 / n_tables - 1
-    return 2 ** int(np.log2(max(2, share * len(codes))))
+def _cuts(n_bits, n_tables):
+    """Return where the substrings of each table start, and the number of bits."""
+    if n_bits <= 56 * n_tables:
+        return [n_bits * number // n_tables for number in range(n_tables + 1)]
+    # Substrings of more bits are whole bytes: their integers are made of eight at most.
+    n_bytes = -(-n_bits // 8)
+    return [*(8 * (n_bytes * number // n_tables) for number in range(n_tables)), n_bits]
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import gen_batches
 
-from skhash._engines import make_engine
+from skhash._engines import scan_engine
 from skhash._rerank import leading_bits, rerank
 from skhash.codes import whole_distances, whole_weights
 
@@ -118,7 +118,7 @@ def find_nearest(
         found = _weighted_nearest(query_codes, database_codes, n_found + own, query_weights)
     else:
         if engine_of is None:
-            engine = _engine_of(database_codes, coarse_bits, n_bits)
+            engine = _engine_of(database_codes, coarse_bits)
         else:
             engine = engine_of(coarse_bits)
         coarse = query_codes if coarse_bits is None else leading_bits(query_codes, coarse_bits)
@@ -129,11 +129,11 @@ def find_nearest(
     return rerank(query_codes, database_codes, rows, n_neighbors, query_weights)
 
 
-def _engine_of(codes, coarse_bits, n_bits):
+def _engine_of(codes, coarse_bits):
     """Return an engine for the leading bits of packed codes, or for all."""
     if coarse_bits is None:
-        return make_engine("auto", codes, n_bits)
-    return make_engine("auto", leading_bits(codes, coarse_bits), coarse_bits)
+        return scan_engine(codes)
+    return scan_engine(leading_bits(codes, coarse_bits))
 
 
 def without_own(distances, rows):
@@ -207,7 +207,7 @@ def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighb
         If `n_neighbors` is no integer from 1 to `n_database`.
     """
     check_n_neighbors(n_neighbors, len(database_codes))
-    engine = make_engine("auto", database_codes, 8 * database_codes.shape[1])
+    engine = scan_engine(database_codes)
     last = np.empty(len(query_codes), np.int64)
     for rows in _query_blocks(len(query_codes), n_neighbors):
         last[rows] = engine.nearest(query_codes[rows], n_neighbors)[0][:, -1]
