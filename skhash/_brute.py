@@ -154,13 +154,13 @@ def joined_lists(found, n_queries, dtype):
 def _search_nearest(query_codes, codes, distances, rows):
     """Write the nearest items of each query."""
     n_neighbors, words = rows.shape[1], as_columns(query_codes).T
-    stop = min(len(codes), max(_FIRST_CODES, 2 * n_neighbors))
-    block = _Block(codes[:stop])
+    n_first = min(len(codes), max(_FIRST_CODES, 2 * n_neighbors))
+    block = _Block(codes[:n_first])
     for i, word in enumerate(words):
         level = block.distances(word)
         rows[i] = level.argsort(kind="stable")[:n_neighbors]
         distances[i] = level[rows[i]]
-    for start, stop in _blocks(stop, len(codes)):
+    for start, stop in _blocks(n_first, len(codes)):
         block = _Block(codes[start:stop])
         for i, word in enumerate(words):
             level = block.distances(word)

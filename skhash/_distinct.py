@@ -78,9 +78,9 @@ class Buckets:
 class DistinctEngine:
     """Search of the codes that there are, each once; what is found are the items of their buckets.
 
-    Buckets are ordered by their first rows. So the nearest items of a query are in as many buckets
-    that come first by distance and first row, for each bucket that comes before an item has an item
-    that does.
+    Buckets are ordered by their first rows. So the nearest items of a query are in as many
+    buckets, the first ones by distance and first row: each bucket before that of an item has an
+    item that comes before it.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class DistinctEngine:
         return ends, distances, rows
 
     def _expanded(self, owner, level, starts, counts, n_neighbors=None):
-        """Return query, distance and row of the items of buckets, sorted; the first ones of each."""
+        """Return query, distance and row of the items of buckets, sorted, the first of each."""
         ends = counts.cumsum()
         at = np.repeat(starts - (ends - counts), counts) + np.arange(counts.sum())
         rows = self.buckets.rows[at].astype(np.int64)

@@ -20,9 +20,10 @@ _LEAST_CODES = 2**16
 # Share of different codes above which it does not pay to keep each once.
 _DISTINCT = 0.4
 # What codes and tables may take, as a multiple of the codes.
-_MEMORY = 2.85
-# Codes, and those among them that are looked for, when the number of tables is tried out.
-_TRIAL_CODES, _TRIAL_QUERIES, _TRIAL_NEIGHBORS = 2**18, 64, 10
+_MEMORY = 2.83
+# Number of codes with which tables of long substrings are tried, and the share of a scan's cost
+# below which they are kept.
+_TRIAL_CODES, _WORTH_TABLES = 2**20, 0.7
 
 
 def make_engine(algorithm, codes, n_bits):
@@ -61,8 +62,8 @@ def make_engine(algorithm, codes, n_bits):
         return scan_engine(codes)
     if not fits:
         raise ValueError(
-            "algorithm='multi_index' searches fewer than 2 ** 32 codes of fewer than 2 ** 16 bits, "
-            f"got {len(codes)} codes of {n_bits} bits. 'brute' searches more."
+            "algorithm='multi_index' searches fewer than 2 ** 32 codes, of fewer than 2 ** 16 "
+            f"bits, got {len(codes)} codes of {n_bits} bits. 'brute' searches more."
         )
     scan = scan_engine if algorithm == "auto" else BruteEngine
     buckets = Buckets.of(codes, _DISTINCT)
@@ -191,32 +192,20 @@ def _faiss_threads(n_jobs):
 
 def _with_tables(codes, n_bits, scan):
     """Return an engine with the tables that find neighbours fastest."""
-    n_tables = max(1, 3 * n_bits // 64)
-    choices = [(max(n_tables, -(-n_bits // 56)),)]
+    n_tables = max(1, 3 * n_bits // 64, -(-n_bits // 56))
+    numbers = [n_tables]
     if n_bits >= 64:
-        # Few long substrings, then half as long ones: for codes that are alike in many bits.
+        # Few long substrings, then half as long ones, are for codes that are alike in many bits.
         longest = -(-n_bits // 64)
-        choices.append((longest, 2 * longest))
-    if len(choices) > 1:
-        some = codes[:: max(1, len(codes) // _TRIAL_CODES)]
-        costs = [_cost_of_tables(some, n_bits, choice) for choice in choices]
-        choices = [choices[int(np.argmin(costs))]]
-    return _chain(codes, n_bits, choices[0], scan(codes))
+        some = codes[:: -(-len(codes) // _TRIAL_CODES)]
+        if _indexed(some, n_bits, [longest, 2 * longest], BruteEngine(some)).cost < _WORTH_TABLES:
+            numbers = [longest, 2 * longest]
+    return _indexed(codes, n_bits, numbers, scan(codes))
 
 
-def _cost_of_tables(codes, n_bits, choice):
-    """Return what searching the neighbours of some codes costs, as a share of a scan."""
-    engine = _chain(codes, n_bits, choice, BruteEngine(codes))
-    queries = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
-    radius = np.full(len(queries), n_bits)
-    return engine.plan(queries, radius, min(len(codes), _TRIAL_NEIGHBORS + 1))[1]
-
-
-def _chain(codes, n_bits, choice, engine):
-    """Return an engine that leaves queries from few tables to more, and from these to `engine`."""
+def _indexed(codes, n_bits, numbers, scan):
+    """Return an engine with tables that are as large as memory allows."""
     # Four bytes for each row of a table, and for each list.
-    share = (_MEMORY - 1) * codes.shape[1] / 4 / sum(choice) - 1
+    share = (_MEMORY - 1) * codes.shape[1] / 4 / sum(numbers) - 1
     n_lists = 2 ** int(np.log2(max(2, share * len(codes))))
-    for n_tables in reversed(choice):
-        engine = MultiIndexEngine(codes, n_bits, n_tables, n_lists, engine)
-    return engine
+    return MultiIndexEngine(codes, n_bits, numbers, n_lists, scan)

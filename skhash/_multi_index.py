@@ -12,13 +12,14 @@ from skhash._brute import distance_type, in_threads, joined_lists
 __all__ = ["MultiIndexEngine", "packed_keys", "rows_by_place", "unpacked_keys"]
 
 # Codes whose keys are sorted at once when a table is made.
-_BLOCK_CODES = 2**16
-# Queries of which one is a trial, and what may be spent on each where they are too few for that.
-_QUERIES_PER_TRIAL, _BUDGET = 32, 0.1
+_BLOCK_CODES = 2**14
+# Codes, and neighbours of theirs, with which a trial is made when there are tables; then, queries
+# of which one is a trial.
+_TRIAL_QUERIES, _TRIAL_NEIGHBORS, _QUERIES_PER_TRIAL = 64, 10, 32
 # Queries that are searched together; lookups and candidates that are in memory at once.
 _BATCH_QUERIES = 2**9
-_BATCH_LOOKUPS = 2**14
-_BATCH_CANDIDATES = 2**15
+_BATCH_LOOKUPS = 2**13
+_BATCH_CANDIDATES = 2**14
 # Nanoseconds that looking up a substring, and comparing a candidate with a query, take.
 _LOOKUP_COST = 15
 _CANDIDATE_COST = 20
@@ -33,10 +34,10 @@ class MultiIndexEngine:
 
     Each code is cut into `n_tables` substrings, and a table has the rows of each value of one of
     them. Codes at a distance of at most ``n_tables * r + j`` differ in at most `r` bits in one of
-    the first ``j + 1`` substrings, or in at most ``r - 1`` in one of the others [1]_. So the tables
+    the first ``j + 1`` substrings, or in at most ``r - 1`` in one of the others [1]_. So tables
     are asked for the substrings of the query, one table after the other, then for those at a
     distance of 1, and so on, until no nearer code can be missing. A query for which that costs too
-    much is left to another engine.
+    much is left to tables of shorter substrings, and in the end to a scan of all codes.
 
     Parameters
     ----------
@@ -44,16 +45,17 @@ class MultiIndexEngine:
         Packed codes, fewer than ``2 ** 32``, which are not copied.
 
     n_bits : int
-        Number of bits of a code.
+        Number of bits of a code, below ``2 ** 16``.
 
-    n_tables : int
-        Number of tables, at least an eighth of the number of bytes.
+    numbers_of_tables : list of int
+        Numbers of substrings that codes are cut into, ascending. The first is at least an eighth
+        of the number of bytes.
 
     n_lists : int
         Largest number of lists of a table, a power of two.
 
-    rest : object
-        Engine that takes the queries that are left: another one of tables, or a scan of all codes.
+    scan : object
+        Engine that takes the queries that are left, such as :class:`skhash._brute.BruteEngine`.
 
     References
     ----------
@@ -61,13 +63,20 @@ class MultiIndexEngine:
            hashing", CVPR 2012.
     """
 
-    def __init__(self, codes, n_bits, n_tables, n_lists, rest):
-        self.codes, self.n_bits, self.rest, self.cost = codes, n_bits, rest, rest.cost
-        self.tables = [
-            _Table(codes, start, stop - start, n_lists)
-            for start, stop in pairwise(_cuts(n_bits, n_tables))
-        ]
+    def __init__(self, codes, n_bits, numbers_of_tables, n_lists, scan):
+        self.codes, self.n_bits, self.scan = codes, n_bits, scan
         self.words = _rows_of_words(codes)
+        self.sets = [
+            [
+                _Table(codes, start, stop - start, n_lists)
+                for start, stop in pairwise(_cuts(n_bits, n_tables))
+            ]
+            for n_tables in numbers_of_tables
+        ]
+        queries = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
+        n_neighbors = min(len(codes), _TRIAL_NEIGHBORS)
+        # What is spent where queries are too few for a trial of their own, and what that costs.
+        self.budgets, self.cost = self._plan(queries, self._widest(queries), n_neighbors)
 
     def nearest(self, query_codes, n_neighbors, n_jobs=None):
         """Find the nearest items of each query, see :meth:`skhash._brute.BruteEngine.nearest`.
@@ -90,17 +99,13 @@ class MultiIndexEngine:
         """
         distances = np.empty((len(query_codes), n_neighbors), distance_type(query_codes))
         rows = np.empty((len(query_codes), n_neighbors), np.int64)
-        radius = np.full(len(query_codes), self.n_bits)
-        left = []
-        for start, batch in self._batches(query_codes, radius, n_neighbors, n_jobs):
-            _, *found = batch.found()
-            done = start + np.flatnonzero(~batch.left)
-            distances[done], rows[done] = (part.reshape(-1, n_neighbors) for part in found)
-            left.append(start + np.flatnonzero(batch.left))
-        left = np.concatenate(left)
+        found, left = self._search(query_codes, self._widest(query_codes), n_neighbors, n_jobs)
+        for query, *near in found:
+            done = query[::n_neighbors]
+            distances[done], rows[done] = (part.reshape(-1, n_neighbors) for part in near)
         if len(left):
-            found = self.rest.nearest(query_codes[left], n_neighbors, n_jobs)
-            distances[left], rows[left] = found
+            near = self.scan.nearest(query_codes[left], n_neighbors, n_jobs)
+            distances[left], rows[left] = near
         return distances, rows
 
     def within(self, query_codes, radius, n_jobs=None):
@@ -123,66 +128,65 @@ class MultiIndexEngine:
             Items of each query, sorted by distance, then by row.
         """
         radius = np.broadcast_to(radius, len(query_codes))
-        left, found = [], []
-        for start, batch in self._batches(query_codes, radius, None, n_jobs):
-            owner, *near = batch.found()
-            found.append((start + owner, *near))
-            left.append(start + np.flatnonzero(batch.left))
-        left = np.concatenate(left)
+        found, left = self._search(query_codes, radius, None, n_jobs)
         if len(left):
-            indptr, *near = self.rest.within(query_codes[left], radius[left], n_jobs)
+            indptr, *near = self.scan.within(query_codes[left], radius[left], n_jobs)
             found.append((np.repeat(left, np.diff(indptr)), *near))
         return joined_lists(found, len(query_codes), distance_type(query_codes))
 
-    def plan(self, query_codes, radius, n_neighbors):
-        """Find out on queries what is best spent on a query before it is left.
+    def _search(self, query_codes, radius, n_neighbors, n_jobs):
+        """Return queries, distances and rows that tables find, and the queries that are left."""
+        found, left = [], np.arange(len(query_codes))
+        budgets = self._budgets(query_codes, radius, n_neighbors)
+        for tables, budget in zip(self.sets, budgets, strict=True):
+            if not len(left):
+                break
+            batches = {}
 
-        Parameters
-        ----------
-        query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
-            Packed codes, a few.
+            def search(some, tables=tables, budget=budget, left=left, batches=batches):
+                queries = left[some]
+                batch = _Batch(self, tables, query_codes[queries], radius[queries], n_neighbors)
+                batch.run(budget)
+                owner, *near = batch.found()
+                batches[some.start] = (queries[owner], *near), queries[batch.left]
 
-        radius : ndarray of shape (n_queries,), integer
-            Largest distance of an item that is found.
+            in_threads(search, len(left), n_jobs, _BATCH_QUERIES)
+            found.extend(batches[start][0] for start in sorted(batches))
+            left = np.concatenate([left[:0], *(batches[start][1] for start in sorted(batches))])
+        return found, left
 
-        n_neighbors : int or None
-            Number of nearest items to find.
+    def _budgets(self, query_codes, radius, n_neighbors):
+        """Return what may be spent on each query in each set of tables."""
+        if len(query_codes) >= 2 * _QUERIES_PER_TRIAL:
+            some = slice(None, None, _QUERIES_PER_TRIAL)
+            return self._plan(query_codes[some], radius[some], n_neighbors)[0]
+        # Within a radius there is no more to look up than is known before.
+        return self.budgets if n_neighbors is not None else [1.0] * len(self.sets)
+
+    def _plan(self, query_codes, radius, n_neighbors):
+        """Find out on some queries what is best spent on one in each set before it is left.
 
         Returns
         -------
-        budget : float
-            What is best spent on a query, as a share of what a scan of all codes costs.
+        budgets : list of float
+            What is best spent in each set, as a share of what a scan of all codes costs.
 
         cost : float
-            What a query then costs in the mean, as such a share, if `rest` does the same.
+            What a query then costs in the mean, as such a share.
         """
-        rest = 1.0
-        if isinstance(self.rest, MultiIndexEngine):
-            rest = self.rest.plan(query_codes, radius, n_neighbors)[1]
-        batch = _Batch(self, query_codes, radius, n_neighbors, rest).run()
-        spent = np.where(batch.left, np.inf, rest - batch.budget / self.cost)
-        budgets = np.unique(np.append(0.0, spent[~batch.left]))
-        done = spent <= budgets[:, None]
-        costs = np.where(done, np.where(done, spent, 0), budgets[:, None] + rest).mean(axis=1)
-        return budgets[costs.argmin()], costs.min()
+        budgets, rest = [], 1.0
+        for tables in reversed(self.sets):
+            batch = _Batch(self, tables, query_codes, radius, n_neighbors).run(rest)
+            spent = np.where(batch.left, np.inf, rest - batch.budget / self.scan.cost)
+            choices = np.unique(np.append(0.0, spent[~batch.left]))[:, None]
+            costs = np.where(spent <= choices, spent, choices + rest).mean(axis=1)
+            budgets.insert(0, choices[costs.argmin(), 0])
+            rest = costs.min()
+        return budgets, rest
 
-    def _batches(self, query_codes, radius, n_neighbors, n_jobs):
-        """Return the first query of each batch, and the batch after its search."""
-        budget, batches = self._budget(query_codes, radius, n_neighbors), {}
-
-        def search(some):
-            batch = _Batch(self, query_codes[some], radius[some], n_neighbors, budget)
-            batches[some.start] = batch.run()
-
-        in_threads(search, len(query_codes), n_jobs, _BATCH_QUERIES)
-        return sorted(batches.items())
-
-    def _budget(self, query_codes, radius, n_neighbors):
-        """Return what may be spent on each query, tried on some if there are many."""
-        some = slice(None, None, _QUERIES_PER_TRIAL)
-        if len(query_codes) < 2 * _QUERIES_PER_TRIAL:
-            return _BUDGET
-        return self.plan(query_codes[some], radius[some], n_neighbors)[0]
+    def _widest(self, query_codes):
+        """Return the radius that holds all items, for each query."""
+        return np.full(len(query_codes), self.n_bits)
 
 
 class _Batch:
@@ -193,6 +197,9 @@ class _Batch:
     index : MultiIndexEngine
         What they are searched in.
 
+    tables : list of _Table
+        The tables that are asked.
+
     query_codes : ndarray of shape (n_queries, n_bytes), dtype uint8
         Packed codes, at most `_BATCH_QUERIES`.
 
@@ -201,30 +208,27 @@ class _Batch:
 
     n_neighbors : int or None
         Number of nearest items to find, which narrows the radius.
-
-    budget : float
-        What may be spent on a query before it is left, as a share of what a scan costs.
     """
 
-    def __init__(self, index, query_codes, radius, n_neighbors, budget):
-        self.index, self.codes, self.n_neighbors = index, query_codes, n_neighbors
-        self.words = _rows_of_words(query_codes)
+    def __init__(self, index, tables, query_codes, radius, n_neighbors):
+        self.index, self.tables, self.codes = index, tables, query_codes
+        self.n_neighbors, self.words = n_neighbors, _rows_of_words(query_codes)
         self.radius = radius.astype(np.int64)
         self.left = np.zeros(len(query_codes), bool)
-        # In nanoseconds.
-        self.budget = np.full(len(query_codes), budget * index.cost)
+        # Nanoseconds that may still be spent.
+        self.budget = np.zeros(len(query_codes))
         self.n_at = np.zeros((len(query_codes), index.n_bits + 1), np.int64)
         self.keys = []
 
-    def run(self):
-        """Search until each query has all that it asks for, or is left."""
-        n_tables = len(self.index.tables)
+    def run(self, budget):
+        """Search until each query has all that it asks for, or has spent a share of a scan."""
+        self.budget[:] = budget * self.index.scan.cost
         # After a step, no item at a distance up to its number is missing.
         for step in range(self.index.n_bits + 1):
             active = np.flatnonzero((self.radius >= step) & ~self.left)
             if not len(active):
                 break
-            n_differ, table = divmod(step, n_tables)
+            n_differ, table = divmod(step, len(self.tables))
             self._look_up(active, table, n_differ)
         return self
 
@@ -247,17 +251,17 @@ class _Batch:
 
     def _look_up(self, queries, table, n_differ):
         """Compare queries with the items whose substrings differ in so many bits from theirs."""
-        width = self.index.tables[table].width
+        width = self.tables[table].width
         n_masks = comb(width, n_differ)
         queries = queries[self._afford(queries, _LOOKUP_COST * n_masks)]
         if len(queries):
             masks = _masks(width, n_differ)
             for part in gen_batches(len(queries), max(1, _BATCH_LOOKUPS // n_masks)):
-                self._look_up_masked(queries[part], table, n_differ, masks)
+                self._look_up_masked(queries[part], table, masks)
 
-    def _look_up_masked(self, queries, table, n_differ, masks):
-        """Do so for as many queries as fit into memory with all values of their substrings."""
-        lists = self.index.tables[table]
+    def _look_up_masked(self, queries, table, masks):
+        """Compare queries with the items whose substrings differ from theirs in these bits."""
+        lists = self.tables[table]
         places = lists.places(lists.keys(self.codes[queries])[:, None] ^ masks)
         starts = lists.offsets.take(places, mode="clip").astype(np.int64)
         counts = lists.offsets.take(places + 1, mode="clip") - starts
@@ -303,14 +307,14 @@ class _Batch:
         """
         n_differ = np.bitwise_count(masks)
         # Substrings of other values may be in the same list.
-        new = self.index.tables[table].keys(different) == masks
-        for number, lists in enumerate(self.index.tables):
+        new = self.tables[table].keys(different) == masks
+        for number, lists in enumerate(self.tables):
             # Tables before this one were asked for as many bits that differ as this one.
             new &= np.bitwise_count(lists.keys(different)) >= n_differ + (number < table)
         return new
 
     def _narrow(self, owner, distances):
-        """Narrow the radius of queries that have enough neighbours: those farther are not needed."""
+        """Narrow the radius of queries that have enough neighbours."""
         some, n_levels = slice(owner[0], owner[-1] + 1), self.n_at.shape[1]
         n_at = self.n_at[some]
         cells = (owner - owner[0]) * n_levels + distances
