@@ -52,7 +52,9 @@ class Buckets:
             The buckets.
         """
         blocks = list(gen_batches(len(codes), _BLOCK_CODES))
-        hashes = np.concatenate([_hashes(codes[block]) for block in blocks])
+        hashes = np.empty(len(codes), np.uint64)
+        for block in blocks:
+            hashes[block] = _hashes(codes[block])
         hashes.sort()
         is_first = np.append(True, hashes[1:] != hashes[:-1])
         if np.count_nonzero(is_first) > largest_share * len(codes):

@@ -20,7 +20,7 @@ _LEAST_CODES = 2**16
 # Share of different codes above which it does not pay to keep each once.
 _DISTINCT = 0.4
 # What codes and tables may take, as a multiple of the codes.
-_MEMORY = 2.83
+_MEMORY = {"multi_index": 2.83, "auto": 4.0}
 # Number of codes with which tables of long substrings are tried, and the share of a scan's cost
 # below which they are kept.
 _TRIAL_CODES, _WORTH_TABLES = 2**20, 0.7
@@ -66,10 +66,10 @@ def make_engine(algorithm, codes, n_bits):
             f"bits, got {len(codes)} codes of {n_bits} bits. 'brute' searches more."
         )
     scan = scan_engine if algorithm == "auto" else BruteEngine
-    buckets = Buckets.of(codes, _DISTINCT)
+    buckets, memory = Buckets.of(codes, _DISTINCT), _MEMORY[algorithm]
     if buckets is None:
-        return _with_tables(codes, n_bits, scan)
-    return DistinctEngine(buckets, _with_tables(buckets.codes, n_bits, scan))
+        return _with_tables(codes, n_bits, scan, memory)
+    return DistinctEngine(buckets, _with_tables(buckets.codes, n_bits, scan, memory))
 
 
 def scan_engine(codes):
@@ -190,22 +190,22 @@ def _faiss_threads(n_jobs):
         faiss.omp_set_num_threads(before)
 
 
-def _with_tables(codes, n_bits, scan):
+def _with_tables(codes, n_bits, scan, memory):
     """Return an engine with the tables that find neighbours fastest."""
     n_tables = max(1, 3 * n_bits // 64, -(-n_bits // 56))
     numbers = [n_tables]
     if n_bits >= 64:
         # Few long substrings, then half as long ones, are for codes that are alike in many bits.
-        longest = -(-n_bits // 64)
+        long = [-(-n_bits // 64), 2 * -(-n_bits // 64)]
         some = codes[:: -(-len(codes) // _TRIAL_CODES)]
-        if _indexed(some, n_bits, [longest, 2 * longest], BruteEngine(some)).cost < _WORTH_TABLES:
-            numbers = [longest, 2 * longest]
-    return _indexed(codes, n_bits, numbers, scan(codes))
+        if _indexed(some, n_bits, long, BruteEngine(some), memory).cost < _WORTH_TABLES:
+            numbers = long
+    return _indexed(codes, n_bits, numbers, scan(codes), memory)
 
 
-def _indexed(codes, n_bits, numbers, scan):
+def _indexed(codes, n_bits, numbers, scan, memory):
     """Return an engine with tables that are as large as memory allows."""
     # Four bytes for each row of a table, and for each list.
-    share = (_MEMORY - 1) * codes.shape[1] / 4 / sum(numbers) - 1
+    share = (memory - 1) * codes.shape[1] / 4 / sum(numbers) - 1
     n_lists = 2 ** int(np.log2(max(2, share * len(codes))))
     return MultiIndexEngine(codes, n_bits, numbers, n_lists, scan)
