@@ -208,30 +208,53 @@ def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighb
     """
     check_n_neighbors(n_neighbors, len(database_codes))
     engine = scan_engine(database_codes)
-    last = np.empty(len(query_codes), np.int64)
-    for rows in _query_blocks(len(query_codes), n_neighbors):
-        last[rows] = engine.nearest(query_codes[rows], n_neighbors)[0][:, -1]
-    for rows in _query_blocks(len(query_codes), len(database_codes) + n_labels):
-        found = engine.within(query_codes[rows], last[rows])
-        yield _shares(_votes(*found, last[rows], n_neighbors), database_labels, n_labels)
+    n_database = len(database_codes)
+    n_found = min(n_database, 16 * n_neighbors + 64)
+    for rows in _query_blocks(len(query_codes), n_found + n_labels):
+        shares = np.empty((rows.stop - rows.start, n_labels))
+        parts = _voters(engine, query_codes[rows], n_database, n_neighbors, n_found)
+        for some, found in parts:
+            shares[some] = _shares(*_votes(*found, n_neighbors), database_labels, n_labels)
+        yield shares
 
 
-def _votes(indptr, distances, items, last, n_neighbors):
+def _voters(engine, query_codes, n_database, n_neighbors, n_found):
+    """Yield numbers of queries, and all items at their last distance or nearer, as flat lists.
+
+    Of most queries these are among the `n_found` nearest. The others have items in any number, so
+    few are looked at together.
+    """
+    distances, items = engine.nearest(query_codes, n_found)
+    last = distances[:, n_neighbors - 1]
+    is_whole = (distances[:, -1] > last) | (n_found == n_database)
+    whole, rest = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
+    if len(whole):
+        near = distances[whole] <= last[whole, None]
+        indptr = np.append(0, np.cumsum(near.sum(axis=1)))
+        yield whole, (indptr, distances[whole][near], items[whole][near])
+    if not len(rest):
+        return
+    for some in _query_blocks(len(rest), n_database):
+        yield rest[some], engine.within(query_codes[rest[some]], last[rest[some]])
+
+
+def _votes(indptr, distances, items, n_neighbors):
     """Return the votes of each query, whole numbers, as a sparse matrix, and the items voting."""
-    query = np.repeat(np.arange(len(last)), np.diff(indptr))
-    nearer = distances < last[query]
-    n_nearer = np.bincount(query[nearer], minlength=len(last))
+    n_items = np.diff(indptr)
+    query = np.repeat(np.arange(len(n_items)), n_items)
+    # Each list ends with an item at the last distance.
+    nearer = distances < distances[indptr[1:] - 1][query]
+    n_nearer = np.bincount(query[nearer], minlength=len(n_items))
     # Counted in units of 1 / n_level votes are whole, and floats add whole numbers exactly:
     # a share of one half is 0.5, and equal shares are equal.
-    n_level = np.diff(indptr) - n_nearer
-    votes = np.where(nearer, n_level[query], (n_neighbors - n_nearer)[query]).astype(np.float64)
+    n_level, places_left = n_items - n_nearer, n_neighbors - n_nearer
+    votes = np.where(nearer, n_level[query], places_left[query]).astype(np.float64)
     items, columns = np.unique(items, return_inverse=True)
-    return sparse.csr_array((votes, columns, indptr), shape=(len(last), len(items))), items
+    return sparse.csr_array((votes, columns, indptr), shape=(len(n_items), len(items))), items
 
 
-def _shares(votes_and_items, database_labels, n_labels):
+def _shares(votes, items, database_labels, n_labels):
     """Return the share of the votes of each query that each label has."""
-    votes, items = votes_and_items
     shares, by_item = np.zeros((votes.shape[0], n_labels)), votes.tocsc()
     for some in gen_batches(len(items), max(1, _CHUNK_BYTES // database_labels.shape[1])):
         labels = _sparse_labels(database_labels[items[some]], n_labels)

@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -277,6 +278,24 @@ def test_votes_for_many_label_sets_within_memory():
     # A hundred of the hundreds of equal codes vote, which is all of them.
     shares = level @ Y.astype(int) / level.sum(axis=1, keepdims=True)
     assert_array_equal(predicted, shares > 0.5)
+
+
+@pytest.mark.parametrize("working_memory", [1e-3, 1024])
+def test_votes_of_many_equal_codes_beside_others(working_memory):
+    # A third of the queries have hundreds of items as their nearest, the others a few.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(900, 24)), rng.integers(0, 7, 900)
+    X[::3] = X[0]
+    hasher = LSHHasher(40, random_state=0, n_neighbors=4).fit(X, y)
+    queries = X[450:520]
+    with config_context(working_memory=working_memory):
+        predicted = hasher.predict(queries)
+    distances = (hasher.transform(queries)[:, None] != hasher.transform(X)).sum(axis=2)
+    for row, label in zip(distances, predicted, strict=True):
+        last = np.sort(row)[3]
+        votes = np.bincount(y[row < last], minlength=7) * np.sum(row == last)
+        votes += np.bincount(y[row == last], minlength=7) * (4 - np.sum(row < last))
+        assert label == votes.argmax()
 
 
 @pytest.mark.parametrize("n_labels", [1, 7, 8, 9, 300])
