@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from skhash._ids import checked_ids, joined_ids
 from skhash._labels import LabelSpace
 from skhash.codes import check_packed_codes, pack_codes
 
@@ -61,7 +62,7 @@ class DatabaseMixin:
         X = self._validate_X(X, reset=False)
         with unchanged_on_error(self):
             self._store_database(X, self._labels_of_database(X, y))
-            self.database_ids_ = _checked_ids(ids, len(self.database_codes_))
+            self.database_ids_ = checked_ids(ids, len(self.database_codes_))
         return self
 
     def set_database_codes(self, codes, y=None, *, ids=None):
@@ -115,7 +116,7 @@ class DatabaseMixin:
         codes = check_packed_codes(codes, "codes", self._n_features_out)
         with unchanged_on_error(self):
             self._store_codes(codes, self._labels_of_database(codes, y))
-            self.database_ids_ = _checked_ids(ids, len(codes))
+            self.database_ids_ = checked_ids(ids, len(codes))
         return self
 
     def add_to_database(self, X, y=None, *, ids=None):
@@ -174,7 +175,7 @@ class DatabaseMixin:
             Y = self._encode_known(X, y)
             self._store_database(X, Y)
             if ids is not None:
-                ids = _joined_ids(known, _checked_ids(ids, len(self.database_codes_)))
+                ids = joined_ids(known, checked_ids(ids, len(self.database_codes_)))
             self.database_ids_ = ids
             self.database_codes_ = np.concatenate([codes, self.database_codes_])
             if Y is not None:
@@ -337,35 +338,3 @@ def unchanged_on_error(hasher):
         vars(hasher).clear()
         vars(hasher).update(before)
         raise
-
-
-def _checked_ids(ids, n_items):
-    """Return ids as an array of integers or strings, or raise; None stays None."""
-    if ids is None:
-        return None
-    array = np.array(ids)
-    if array.dtype == object and all(isinstance(value, str) for value in array.flat):
-        array = array.astype(str)
-    if array.shape != (n_items,) or array.dtype.kind not in "iuU":
-        raise ValueError(
-            f"ids should be integers or strings of shape ({n_items},), one an item, got dtype "
-            f"{array.dtype} and shape {array.shape}."
-        )
-    values, counts = np.unique(array, return_counts=True)
-    if len(values) < n_items:
-        raise ValueError(
-            f"ids should be each of one item alone, got {values[counts.argmax()].item()!r} "
-            f"{counts.max()} times."
-        )
-    return array
-
-
-def _joined_ids(known, ids):
-    """Return ids of a database followed by further ones, or raise."""
-    of_strings = known.dtype.kind == "U"
-    if of_strings != (ids.dtype.kind == "U"):
-        raise ValueError(
-            f"ids should be {'strings' if of_strings else 'integers'}, as those of the database, "
-            f"got dtype {ids.dtype}."
-        )
-    return _checked_ids([*known.tolist(), *ids.tolist()], len(known) + len(ids))
