@@ -236,7 +236,7 @@ def recall(names, queries, codes, k):
 
 @pytest.mark.parametrize("options", [{}, {"m": 8, "ef_construction": 40}])
 def test_index_of_pgvector(postgres, table, options):
-    codes, queries = pack_codes(np.random.default_rng(0).random((2000, 64)) < 0.5), None
+    codes = pack_codes(np.random.default_rng(0).random((2000, 64)) < 0.5)
     queries = codes[:10]
     export.write_postgres(postgres, table, codes, n_bits=64, hnsw=options)
     query = export.postgres_sql(table, 64, approximate=True)

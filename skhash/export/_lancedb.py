@@ -153,12 +153,12 @@ def search_lancedb(connection, table, query_codes, n_neighbors=5, *, nprobes=Non
 
 
 def _nearest(opened, code, n_neighbors, nprobes):
-    """Return the ids and distances of the nearest items of one query, in their order."""
+    """Return the ids and distances of the nearest items of one query."""
     query = opened.search(code, vector_column_name="code").distance_type("hamming")
     query = query.bypass_vector_index() if nprobes is None else query.nprobes(nprobes)
     found = query.select(["id", "_distance"]).limit(n_neighbors).to_arrow()
-    distances, ids = found.column("_distance").to_pylist(), found.column("id").to_pylist()
-    return [(item, distance) for distance, item in sorted(zip(distances, ids, strict=True))]
+    ids, distances = found.column("id").to_pylist(), found.column("_distance").to_pylist()
+    return list(zip(ids, distances, strict=True))
 
 
 def _vectors(codes, ids, schema):

@@ -149,7 +149,8 @@ def search_postgres(connection, table, query_codes, n_neighbors=5, *, ef_search=
 
     ef_search : int, default=None
         How many candidates the HNSW index keeps, `n_neighbors` at least and 1,000 at most: the
-        result is approximate. None: the server compares all codes, the result is exact.
+        result is approximate. A table that is small or has no index is compared as a whole. None:
+        the server compares all codes, the result is exact.
 
     Returns
     -------
@@ -217,13 +218,15 @@ def postgres_sql(table, n_bits, *, approximate=False):
     FROM "codes" ORDER BY distance, id LIMIT %(k)s
     >>> print(postgres_sql("codes", 64, approximate=True))
     SELECT id, code <~> %(code)s::bit(64) AS distance
-    FROM "codes" ORDER BY distance, id LIMIT %(k)s
+    FROM "codes" ORDER BY distance LIMIT %(k)s
     """
     query = f"%(code)s::bit({n_bits})"
     distance = f"code <~> {query}" if approximate else f"bit_count(code # {query})"
+    # With a second key PostgreSQL before 18 does not take the index.
+    order = "distance" if approximate else "distance, id"
     return (
         f"SELECT id, {distance} AS distance\n"
-        f"FROM {quoted_table(table)} ORDER BY distance, id LIMIT %(k)s"
+        f"FROM {quoted_table(table)} ORDER BY {order} LIMIT %(k)s"
     )
 
 

@@ -182,10 +182,10 @@ def as_neighbors(found, n_neighbors, hint):
     Returns
     -------
     distances : ndarray of shape (n_queries, n_neighbors), dtype int32
-        Hamming distances.
+        Hamming distances, ascending.
 
     ids : ndarray of shape (n_queries, n_neighbors)
-        Ids of the items, int64 or strings.
+        Ids of the items, int64 or strings; of items at equal distance, the lower id comes first.
 
     Raises
     ------
@@ -196,5 +196,7 @@ def as_neighbors(found, n_neighbors, hint):
         raise ValueError(
             f"Expected n_neighbors={n_neighbors} items for each query, found {fewest}. {hint}"
         )
+    # Indexes order by distance alone.
+    found = [sorted(items, key=lambda item: item[::-1]) for items in found]
     ids = np.array([[name for name, _ in items] for items in found])
     return np.array([[distance for _, distance in items] for items in found], np.int32), ids
