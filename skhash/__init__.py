@@ -28,6 +28,7 @@ __all__ = [
     "codes",
     "datasets",
     "deep",
+    "export",
     "load",
     "metrics",
     "neighbors",

@@ -37,6 +37,10 @@ _DEPENDENCIES = (
     "onnxscript",
     "onnxruntime",
     "faiss-cpu",
+    "pyarrow",
+    "psycopg",
+    "clickhouse-connect",
+    "lancedb",
     "matplotlib",
 )
 

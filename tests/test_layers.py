@@ -46,13 +46,14 @@ PLACES = {
     "torchvision": lambda module: module.startswith("deep."),
     "timm": lambda module: module.startswith("deep."),
     "matplotlib": lambda module: module.startswith("metrics._plot"),
-    "faiss": lambda module: module == "_engines",
+    "faiss": lambda module: module in ("_engines", "export._faiss"),
+    "pyarrow": lambda module: module == "export._arrow",
     "onnx": lambda module: module == "deep._onnx",
     "onnxscript": lambda module: module == "deep._onnx",
     "safetensors": lambda module: module == "_persistence",
 }
 # Optional or slow to import, so only inside the function that needs them.
-INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript"}
+INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript", "pyarrow"}
 
 
 def read_sources():
@@ -238,6 +239,9 @@ def test_table_names_all_modules_and_no_other():
         ("base", "from numpy import *", "imports numpy.*"),
         ("_lsh", "from skhash.codes import *", "imports skhash.codes.*"),
         ("base", "from . import codes", "relatively"),
+        ("export._arrow", "import pyarrow", "imports pyarrow at its top"),
+        ("export._postgres", "def f():\n    import pyarrow", "imports pyarrow"),
+        ("_search", "from skhash.export._faiss import write_faiss", "imports export._faiss"),
     ],
 )
 def test_table_forbids(module, line, expected):
@@ -304,8 +308,9 @@ def run_python(code):
 
 
 def test_import_takes_neither_torch_nor_matplotlib():
-    late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas")
-    shallow = "import skhash; skhash.codes, skhash.datasets, skhash.metrics, skhash.neighbors"
+    late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas", "pyarrow")
+    modules = "codes", "datasets", "export", "metrics", "neighbors"
+    shallow = "import skhash; " + "; ".join(f"skhash.{name}" for name in modules)
     # scikit-learn imports pandas where it is installed.
     given = "import sys, sklearn.utils; given = {*sys.modules}"
     printed = run_python(f"{given}\n{shallow}\nprint({{*{late}}} & {{*sys.modules}} - given)")
