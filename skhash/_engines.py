@@ -205,7 +205,6 @@ def _with_tables(codes, n_bits, scan, memory):
 
 def _indexed(codes, n_bits, numbers, scan, memory):
     """Return an engine with tables that are as large as memory allows."""
-    # Four bytes for each row of a table, and for each list.
-    share = (memory - 1) * codes.shape[1] / 4 / sum(numbers) - 1
-    n_lists = 2 ** int(np.log2(max(2, share * len(codes))))
-    return MultiIndexEngine(codes, n_bits, numbers, n_lists, scan)
+    # Each row of a table takes four bytes.
+    n_bytes = len(codes) * ((memory - 1) * codes.shape[1] / sum(numbers) - 4)
+    return MultiIndexEngine(codes, n_bits, numbers, n_bytes, scan)

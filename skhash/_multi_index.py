@@ -1,7 +1,7 @@
 """Exact search of packed codes by tables of their substrings, for neighbours that are near."""
 
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import pairwise
 from math import comb
 
 import numpy as np
@@ -21,7 +21,7 @@ _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**13
 _BATCH_CANDIDATES = 2**14
 # Nanoseconds that looking up a substring, and comparing a candidate with a query, take.
-_LOOKUP_COST = 15
+_LOOKUP_COST = 10
 _CANDIDATE_COST = 20
 # Pairs that are kept before those that are too far are forgotten.
 _MOST_KEYS = 2**18
@@ -51,8 +51,8 @@ class MultiIndexEngine:
         Numbers of substrings that codes are cut into, ascending. The first is at least an eighth
         of the number of bytes.
 
-    n_lists : int
-        Largest number of lists of a table, a power of two.
+    n_bytes : int
+        What the lists of a table may take beside the rows in them.
 
     scan : object
         Engine that takes the queries that are left, such as :class:`skhash._brute.BruteEngine`.
@@ -63,12 +63,12 @@ class MultiIndexEngine:
            hashing", CVPR 2012.
     """
 
-    def __init__(self, codes, n_bits, numbers_of_tables, n_lists, scan):
+    def __init__(self, codes, n_bits, numbers_of_tables, n_bytes, scan):
         self.codes, self.n_bits, self.scan = codes, n_bits, scan
         self.words = _rows_of_words(codes)
         self.sets = [
             [
-                _Table(codes, start, stop - start, n_lists)
+                _Table(codes, start, stop - start, n_bytes)
                 for start, stop in pairwise(_cuts(n_bits, n_tables))
             ]
             for n_tables in numbers_of_tables
@@ -255,27 +255,32 @@ class _Batch:
         width = self.tables[table].width
         n_masks = comb(width, n_differ)
         queries = queries[self._afford(queries, _LOOKUP_COST * n_masks)]
-        if len(queries):
-            masks = _masks(width, n_differ)
-            for part in gen_batches(len(queries), max(1, _BATCH_LOOKUPS // n_masks)):
-                self._look_up_masked(queries[part], table, masks)
+        if not len(queries):
+            return
+        masks = _masks(width, n_differ)
+        for part in gen_batches(n_masks, _BATCH_LOOKUPS):
+            for some in gen_batches(len(queries), max(1, _BATCH_LOOKUPS // n_masks)):
+                self._look_up_masked(queries[some], table, masks[part])
 
     def _look_up_masked(self, queries, table, masks):
         """Compare queries with the items whose substrings differ from theirs in these bits."""
         lists = self.tables[table]
-        places = lists.places(lists.keys(self.codes[queries])[:, None] ^ masks)
-        starts = lists.offsets.take(places, mode="clip").astype(np.int64)
-        counts = lists.offsets.take(places + 1, mode="clip") - starts
-        kept = self._afford(queries, _CANDIDATE_COST * counts.sum(axis=1))
-        queries, masks = np.repeat(queries[kept], len(masks)), np.tile(masks, len(queries))
-        for lookups, rows in _listed(lists.rows, starts[kept].ravel(), counts[kept].ravel()):
+        keys = (lists.keys(self.codes[queries])[:, None] ^ masks).ravel()
+        # Most substrings that are asked for, if they are long, are of no item.
+        asked = np.flatnonzero(lists.may_have(keys))
+        starts, counts = lists.span(keys[asked])
+        queries, masks = np.repeat(queries, len(masks))[asked], np.tile(masks, len(queries))[asked]
+        costs = np.bincount(queries, _CANDIDATE_COST * counts, minlength=len(self.budget))
+        self._afford(np.arange(len(self.budget)), costs)
+        counts[self.left[queries]] = 0
+        for lookups, rows in _listed(lists.rows, starts, counts):
             self._compare(queries, masks, lookups, rows, table)
 
     def _afford(self, queries, cost):
         """Return which queries can still pay; the others are left."""
         self.budget[queries] -= cost
         kept = self.budget[queries] >= 0
-        self.left[queries[~kept]] = True
+        self.left[queries] = ~kept
         return kept
 
     def _compare(self, queries, masks, lookups, rows, table):
@@ -430,19 +435,25 @@ class _Table:
     width : int
         Number of its bits, at most 56, or 64 where they are whole bytes.
 
-    n_lists : int
-        Largest number of lists, a power of two.
+    n_bytes : int
+        What lists may take beside the rows in them.
     """
 
-    def __init__(self, codes, start, width, n_lists):
+    def __init__(self, codes, start, width, n_bytes):
         self.start, self.width = start, width
-        self.shift = 64 - min(width, n_lists.bit_length() - 1)
+        # Each list takes four bytes. A bit for each of more places tells which have a substring.
+        self.list_bits = _log2(n_bytes * 3 / 4 / 4, width)
+        self.place_bits = _log2(n_bytes * 8 / 4, width)
+        self.present = np.zeros(-(-(2**self.place_bits) // 8), np.uint8)
+        for block in gen_batches(len(codes), _BLOCK_CODES):
+            places = self._places(self.keys(codes[block]), self.place_bits)
+            np.bitwise_or.at(self.present, places >> 3, np.left_shift(1, places & 7).astype("u1"))
 
         def places():
             blocks = gen_batches(len(codes), _BLOCK_CODES)
-            return (self.places(self.keys(codes[block])) for block in blocks)
+            return (self._places(self.keys(codes[block]), self.list_bits) for block in blocks)
 
-        self.offsets, self.rows = rows_by_place(places, len(codes), 2 ** (64 - self.shift))
+        self.offsets, self.rows = rows_by_place(places, len(codes), 2**self.list_bits)
 
     def keys(self, codes):
         """Return the substrings of packed codes as integers."""
@@ -455,11 +466,27 @@ class _Table:
         keys >>= np.uint64(8 * n_bytes - shift - self.width)
         return keys & np.uint64(2**self.width - 1)
 
-    def places(self, keys):
-        """Return the numbers of the lists that substrings are in."""
-        if self.width <= 64 - self.shift:
-            return keys.astype(np.int64)
-        return (keys * _SPREAD >> np.uint64(self.shift)).astype(np.int64)
+    def may_have(self, keys):
+        """Return 0 for substrings that no item has, and 1 for those that one may have."""
+        places = self._places(keys, self.place_bits)
+        return self.present.take(places >> 3, mode="clip") >> (places & 7).astype("u1") & 1
+
+    def span(self, keys):
+        """Return where the lists of substrings start, and how many rows they have."""
+        places = self._places(keys, self.list_bits)
+        starts = self.offsets.take(places, mode="clip").astype(np.int64)
+        return starts, self.offsets.take(places + 1, mode="clip") - starts
+
+    def _places(self, keys, n_bits):
+        """Return integers of so many bits for substrings: themselves if they are as short."""
+        if self.width > n_bits:
+            keys = keys * _SPREAD >> np.uint64(64 - n_bits)
+        return keys.astype(np.int64)
+
+
+def _log2(number, largest):
+    """Return the whole part of a logarithm, between 1 and a largest value."""
+    return int(min(largest, np.log2(max(2, number))))
 
 
 def _listed(rows, starts, counts):
@@ -489,8 +516,12 @@ def _cuts(n_bits, n_tables):
 @lru_cache(maxsize=64)
 def _masks(width, n_differ):
     """Return all integers of so many bits of which so many are set."""
-    bits = combinations(2 ** np.arange(width, dtype=np.uint64), n_differ)
-    return np.array([np.sum(some, dtype=np.uint64) for some in bits], np.uint64)
+    if not n_differ:
+        return np.zeros(1, np.uint64)
+    fewer, bits = _masks(width, n_differ - 1), 2 ** np.arange(width, dtype=np.uint64)
+    # One more bit each, above all others.
+    number, bit = np.nonzero(bits > fewer[:, None])
+    return fewer[number] | bits[bit]
 
 
 def _rows_of_words(codes):
