@@ -17,8 +17,8 @@ ALGORITHMS = ("auto", "brute", "faiss", "multi_index")
 _FASTER_BY_FAISS = (16, 32, 64)
 # Fewer codes are scanned in less time than tables take to be asked.
 _LEAST_CODES = 2**16
-# Share of different codes above which it does not pay to keep each once.
-_DISTINCT = 0.4
+# Share of different codes up to which each is kept once: a copy of it, and the rows that have it.
+_DISTINCT = {"multi_index": 0.4, "auto": 0.7}
 # What codes and tables may take, as a multiple of the codes.
 _MEMORY = {"multi_index": 2.83, "auto": 4.0}
 # Number of codes with which tables of long substrings are tried, and the share of a scan's cost
@@ -66,7 +66,7 @@ def make_engine(algorithm, codes, n_bits):
             f"bits, got {len(codes)} codes of {n_bits} bits. 'brute' searches more."
         )
     scan = scan_engine if algorithm == "auto" else BruteEngine
-    buckets, memory = Buckets.of(codes, _DISTINCT), _MEMORY[algorithm]
+    buckets, memory = Buckets.of(codes, _DISTINCT[algorithm]), _MEMORY[algorithm]
     if buckets is None:
         return _with_tables(codes, n_bits, scan, memory)
     return DistinctEngine(buckets, _with_tables(buckets.codes, n_bits, scan, memory))

@@ -20,9 +20,10 @@ _TRIAL_QUERIES, _TRIAL_NEIGHBORS, _QUERIES_PER_TRIAL = 64, 10, 32
 _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**13
 _BATCH_CANDIDATES = 2**14
-# Nanoseconds that looking up a substring, and comparing a candidate with a query, take.
-_LOOKUP_COST = 10
+# Nanoseconds that it takes to look up a substring, to compare a candidate, to keep what is found.
+_LOOKUP_COST = 5
 _CANDIDATE_COST = 20
+_FOUND_COST = 60
 # Pairs that are kept before those that are too far are forgotten.
 _MOST_KEYS = 2**18
 # An odd number by which substrings are multiplied, so that the first bits depend on all.
@@ -219,7 +220,8 @@ class _Batch:
         # Nanoseconds that may still be spent.
         self.budget = np.zeros(len(query_codes))
         self.n_at = np.zeros((len(query_codes), index.n_bits + 1), np.int64)
-        self.keys = []
+        # Those that are found, and how many more there may be before some are forgotten.
+        self.keys, self.n_more = [], _MOST_KEYS
 
     def run(self, budget):
         """Search until each query has all that it asks for, or has spent a share of a scan."""
@@ -302,7 +304,9 @@ class _Batch:
         self.keys.append(packed_keys(owner, distances, rows))
         if self.n_neighbors is not None:
             self._narrow(owner, distances)
-        if sum(map(len, self.keys)) > _MOST_KEYS:
+        self.budget -= _FOUND_COST * np.bincount(owner, minlength=len(self.budget))
+        self.n_more -= len(owner)
+        if self.n_more < 0:
             self._prune()
 
     def _is_new(self, different, table, masks):
@@ -333,6 +337,7 @@ class _Batch:
         keys = np.concatenate([np.empty(0, np.int64), *self.keys])
         owner, distances, _ = unpacked_keys(keys)
         self.keys = [keys[(distances <= self.radius[owner]) & ~self.left[owner]]]
+        self.n_more = max(_MOST_KEYS, len(self.keys[0]))
 
 
 def packed_keys(owner, distances, rows):
