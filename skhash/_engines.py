@@ -20,7 +20,7 @@ _LEAST_CODES = 2**16
 # Share of different codes up to which each is kept once: a copy of it, and the rows that have it.
 _DISTINCT = {"multi_index": 0.4, "auto": 0.7}
 # What codes and tables may take, as a multiple of the codes.
-_MEMORY = {"multi_index": 2.83, "auto": 4.0}
+_MEMORY = {"multi_index": 2.75, "auto": 4.0}
 # Number of codes with which tables of long substrings are tried, and the share of a scan's cost
 # below which they are kept.
 _TRIAL_CODES, _WORTH_TABLES = 2**20, 0.7

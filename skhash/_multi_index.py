@@ -182,7 +182,7 @@ class MultiIndexEngine:
             choices = np.unique(np.append(0.0, spent[~batch.left]))[:, None]
             costs = np.where(spent <= choices, spent, choices + rest).mean(axis=1)
             # Others cost a little more than those that were tried.
-            budgets.insert(0, 2 * choices[costs.argmin(), 0])
+            budgets.insert(0, 1.5 * choices[costs.argmin(), 0])
             rest = costs.min()
         return budgets, rest
 
