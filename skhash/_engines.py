@@ -21,9 +21,9 @@ _LEAST_CODES = 2**16
 _DISTINCT = {"multi_index": 0.4, "auto": 0.7}
 # What codes and tables may take, as a multiple of the codes.
 _MEMORY = {"multi_index": 2.75, "auto": 4.0}
-# Number of codes with which tables of long substrings are tried, and the share of a scan's cost
-# below which they are kept.
-_TRIAL_CODES, _WORTH_TABLES = 2**20, 0.7
+# Number of codes, and of neighbours, with which tables of long substrings are tried, and the share
+# of a scan's cost below which they are kept.
+_TRIAL_CODES, _TRIED_NEIGHBORS, _WORTH_TABLES = 2**20, 10, 0.8
 
 
 def make_engine(algorithm, codes, n_bits):
@@ -198,8 +198,10 @@ def _with_tables(codes, n_bits, scan, memory):
         # Few long substrings, then half as long ones, are for codes that are alike in many bits.
         long = [-(-n_bits // 64), 2 * -(-n_bits // 64)]
         some = codes[:: -(-len(codes) // _TRIAL_CODES)]
-        if _indexed(some, n_bits, long, BruteEngine(some), memory).cost < _WORTH_TABLES:
+        tried = _indexed(some, n_bits, long, BruteEngine(some), memory)
+        if tried.plans[_TRIED_NEIGHBORS][1] < _WORTH_TABLES:
             numbers = long
+        del tried
     return _indexed(codes, n_bits, numbers, scan(codes), memory)
 
 

@@ -13,9 +13,10 @@ __all__ = ["MultiIndexEngine", "packed_keys", "rows_by_place", "unpacked_keys"]
 
 # Codes whose keys are sorted at once when a table is made.
 _BLOCK_CODES = 2**14
-# Codes, and neighbours of theirs, with which a trial is made when there are tables; then, queries
-# of which one is a trial.
-_TRIAL_QUERIES, _TRIAL_NEIGHBORS, _QUERIES_PER_TRIAL = 64, 10, 32
+# Codes that are searched as a trial when there are tables, for so many neighbours.
+_TRIAL_QUERIES, _TRIAL_NEIGHBORS = 32, (1, 10, 100, 1000)
+# Queries that are enough for a trial of their own, and those of which one is tried.
+_LEAST_QUERIES, _QUERIES_PER_TRIAL = 512, 32
 # Queries that are searched together; lookups and candidates that are in memory at once.
 _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**13
@@ -74,10 +75,12 @@ class MultiIndexEngine:
             ]
             for n_tables in numbers_of_tables
         ]
-        queries = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
-        n_neighbors = min(len(codes), _TRIAL_NEIGHBORS)
+        some = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
         # What is spent where queries are too few for a trial of their own, and what that costs.
-        self.budgets, self.cost = self._plan(queries, self._widest(queries), n_neighbors)
+        self.plans = {
+            n_neighbors: self._plan(some, self._widest(some), min(n_neighbors, len(codes)))
+            for n_neighbors in _TRIAL_NEIGHBORS
+        }
 
     def nearest(self, query_codes, n_neighbors, n_jobs=None):
         """Find the nearest items of each query, see :meth:`skhash._brute.BruteEngine.nearest`.
@@ -158,11 +161,14 @@ class MultiIndexEngine:
 
     def _budgets(self, query_codes, radius, n_neighbors):
         """Return what may be spent on each query in each set of tables."""
-        if len(query_codes) >= 2 * _QUERIES_PER_TRIAL:
+        if len(query_codes) >= _LEAST_QUERIES:
             some = slice(None, None, _QUERIES_PER_TRIAL)
             return self._plan(query_codes[some], radius[some], n_neighbors)[0]
-        # Within a radius there is no more to look up than is known before.
-        return self.budgets if n_neighbors is not None else [1.0] * len(self.sets)
+        if n_neighbors is None:
+            # The cost of a radius is known before much of it is spent.
+            return [1.0] * len(self.sets)
+        tried = [n_tried for n_tried in _TRIAL_NEIGHBORS if n_tried >= n_neighbors]
+        return self.plans[tried[0] if tried else _TRIAL_NEIGHBORS[-1]][0]
 
     def _plan(self, query_codes, radius, n_neighbors):
         """Find out on some queries what is best spent on one in each set before it is left.
