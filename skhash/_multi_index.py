@@ -16,15 +16,15 @@ _BLOCK_CODES = 2**14
 # Codes that are searched as a trial when there are tables, for so many neighbours.
 _TRIAL_QUERIES, _TRIAL_NEIGHBORS = 32, (1, 10, 100, 1000)
 # Queries that are enough for a trial of their own, and those of which one is tried.
-_LEAST_QUERIES, _QUERIES_PER_TRIAL = 512, 32
+_LEAST_QUERIES, _QUERIES_PER_TRIAL = 1024, 64
 # Queries that are searched together; lookups and candidates that are in memory at once.
 _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**13
 _BATCH_CANDIDATES = 2**14
 # Nanoseconds that it takes to look up a substring, to compare a candidate, to keep what is found.
-_LOOKUP_COST = 5
-_CANDIDATE_COST = 20
-_FOUND_COST = 60
+_LOOKUP_COST = 12
+_CANDIDATE_COST = 30
+_FOUND_COST = 100
 # Pairs that are kept before those that are too far are forgotten.
 _MOST_KEYS = 2**18
 # An odd number by which substrings are multiplied, so that the first bits depend on all.
@@ -78,7 +78,8 @@ class MultiIndexEngine:
         some = codes[:: max(1, len(codes) // _TRIAL_QUERIES)]
         # What is spent where queries are too few for a trial of their own, and what that costs.
         self.plans = {
-            n_neighbors: self._plan(some, self._widest(some), min(n_neighbors, len(codes)))
+            # One more: those that are searched find themselves.
+            n_neighbors: self._plan(some, self._widest(some), min(n_neighbors + 1, len(codes)))
             for n_neighbors in _TRIAL_NEIGHBORS
         }
 
