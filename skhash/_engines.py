@@ -23,7 +23,7 @@ _DISTINCT = {"multi_index": 0.4, "auto": 0.7}
 _MEMORY = {"multi_index": 2.75, "auto": 4.0}
 # Number of codes, and of neighbours, with which tables of long substrings are tried, and the share
 # of a scan's cost below which they are kept.
-_TRIAL_CODES, _TRIED_NEIGHBORS, _WORTH_TABLES = 2**20, 10, 0.8
+_TRIAL_CODES, _TRIED_NEIGHBORS, _WORTH_TABLES = 2**20, 10, 0.97
 
 
 def make_engine(algorithm, codes, n_bits):
