@@ -206,10 +206,21 @@ def _count_block(H, query_words, groups, words, has_label):
     for label_set, queries in groups:
         relevance = _shared_labels(has_label, label_set, relevance_type)
         n_relevances = int(relevance.max()) + 1
+        count = _way_to_count(relevance, n_relevances, n_levels=H.shape[1])
         for query in queries:
-            distances = _distances(query_words[query], words, distance_type)
-            first, counts = _count_items(distances, relevance, n_relevances)
-            H[query, first : first + len(counts), :n_relevances] += counts
+            first, counts = count(_distances(query_words[query], words, distance_type))
+            table = counts.reshape(n_relevances, -1).T
+            H[query, first : first + len(table), :n_relevances] += table
+
+
+def _way_to_count(relevance, n_relevances, n_levels):
+    """Return the function that counts items of that relevance, given their distances."""
+    n_cells = n_levels * n_relevances
+    # Pairs of items most likely fit their table if half of the distances are in use.
+    if n_cells**2 <= len(relevance):
+        return partial(_count_found, relevance=relevance, n_relevances=n_relevances)
+    steps = relevance * np.min_scalar_type(n_cells).type(n_levels)
+    return partial(_count_all, steps=steps, n_cells=n_cells)
 
 
 def _shared_labels(has_label, label_set, dtype):
@@ -228,8 +239,15 @@ def _distances(code, words, dtype):
     return distances
 
 
-def _count_items(distances, relevance, n_relevances):
-    """Return the least distance, and the items at each distance from it on and each relevance."""
+def _count_all(distances, steps, n_cells):
+    """Return 0, the least distance there may be, and the items in cells of all distances."""
+    cells = distances.astype(steps.dtype)
+    cells += steps
+    return 0, np.bincount(cells, minlength=n_cells)
+
+
+def _count_found(distances, relevance, n_relevances):
+    """Return the least distance there is, and the items in cells from it to the largest."""
     first = int(distances.min())
     n_levels = int(distances.max()) + 1 - first
     n_cells = first + n_levels * n_relevances
@@ -237,18 +255,16 @@ def _count_items(distances, relevance, n_relevances):
     dtype = np.min_scalar_type(n_cells)
     cells = np.multiply(relevance, dtype.type(n_levels), dtype=dtype)
     cells += distances
-    # Pairs of items take a larger table and half as many additions.
-    if dtype == np.uint8 and 2 * n_cells**2 <= len(cells):
-        counts = _count_in_pairs(cells, n_cells)
-    else:
-        counts = np.bincount(cells, minlength=n_cells)
-    return first, counts[first:].reshape(n_relevances, n_levels).T
+    # Pairs take half as many additions, and a table that costs more the wider it is.
+    if dtype == np.uint8 and 4 * n_cells**2 <= len(cells):
+        return first, _count_in_pairs(cells, n_cells)[first:]
+    return first, np.bincount(cells, minlength=n_cells)[first:]
 
 
 def _count_in_pairs(cells, n_cells):
-    """Return the counts of bytes below `n_cells`, which are overwritten."""
+    """Return how often each of `n_cells` numbers is among bytes, which are overwritten."""
     n_paired = len(cells) // 2 * 2
-    # Two neighbours are one number a + 256 b, of which a + n_cells b is made.
+    # Two neighbours are one number a + 256 b, of which a + n_cells b is made, a smaller table.
     pairs = cells[:n_paired].view(np.uint16)
     high = pairs >> 8
     high *= 256 - n_cells
