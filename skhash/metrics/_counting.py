@@ -4,6 +4,7 @@ from functools import partial, reduce
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from scipy.sparse import csc_array
 from sklearn import get_config
 
 from skhash.codes import as_words, unpack_codes, whole_distances, whole_weights
@@ -16,7 +17,8 @@ _BLOCK_ITEMS = 2**18
 # Entries of label sets that are unpacked at once where bits of queries have weights.
 _BLOCK_LABELS = 2**22
 # An upper bound on the bytes of an item of a block, codes and labels not counted: relevance and
-# what it is the sum of, distance, cell, and the cell once more as the integer that counting takes.
+# what it is the sum of, distance, cell, the cell once more as the integer that counting takes, and
+# half a row of a sparse column.
 _BYTES_PER_ITEM = 24
 
 
@@ -203,24 +205,25 @@ def _count_block(H, query_words, groups, words, has_label):
     The words of the items have shape (n_words, n_items), their labels (n_labels, n_items).
     """
     distance_type, relevance_type = (np.min_scalar_type(size - 1) for size in H.shape[1:])
+    pairs = _PairCounter(words.shape[1])
     for label_set, queries in groups:
         relevance = _shared_labels(has_label, label_set, relevance_type)
         n_relevances = int(relevance.max()) + 1
-        count = _way_to_count(relevance, n_relevances, n_levels=H.shape[1])
+        count = _way_to_count(relevance, n_relevances, H.shape[1], pairs)
         for query in queries:
             first, counts = count(_distances(query_words[query], words, distance_type))
             table = counts.reshape(n_relevances, -1).T
             H[query, first : first + len(table), :n_relevances] += table
 
 
-def _way_to_count(relevance, n_relevances, n_levels):
+def _way_to_count(relevance, n_relevances, n_levels, pairs):
     """Return the function that counts items of that relevance, given their distances."""
     n_cells = n_levels * n_relevances
-    # Pairs of items most likely fit their table if half of the distances are in use.
-    if n_cells**2 <= len(relevance):
-        return partial(_count_found, relevance=relevance, n_relevances=n_relevances)
+    # Mostly no more than half of the distances are in use.
+    if pairs.fit(n_cells // 2):
+        return partial(_count_found, relevance, n_relevances, pairs)
     steps = relevance * np.min_scalar_type(n_cells).type(n_levels)
-    return partial(_count_all, steps=steps, n_cells=n_cells)
+    return partial(_count_all, steps, n_cells)
 
 
 def _shared_labels(has_label, label_set, dtype):
@@ -239,14 +242,14 @@ def _distances(code, words, dtype):
     return distances
 
 
-def _count_all(distances, steps, n_cells):
+def _count_all(steps, n_cells, distances):
     """Return 0, the least distance there may be, and the items in cells of all distances."""
     cells = distances.astype(steps.dtype)
     cells += steps
     return 0, np.bincount(cells, minlength=n_cells)
 
 
-def _count_found(distances, relevance, n_relevances):
+def _count_found(relevance, n_relevances, pairs, distances):
     """Return the least distance there is, and the items in cells from it to the largest."""
     first = int(distances.min())
     n_levels = int(distances.max()) + 1 - first
@@ -255,24 +258,47 @@ def _count_found(distances, relevance, n_relevances):
     dtype = np.min_scalar_type(n_cells)
     cells = np.multiply(relevance, dtype.type(n_levels), dtype=dtype)
     cells += distances
-    # Pairs take half as many additions, and a table that costs more the wider it is.
-    if dtype == np.uint8 and 4 * n_cells**2 <= len(cells):
-        return first, _count_in_pairs(cells, n_cells)[first:]
+    if pairs.fit(n_cells):
+        return first, pairs.count(cells, n_cells)[first:]
     return first, np.bincount(cells, minlength=n_cells)[first:]
 
 
-def _count_in_pairs(cells, n_cells):
-    """Return how often each of `n_cells` numbers is among bytes, which are overwritten."""
-    n_paired = len(cells) // 2 * 2
-    # Two neighbours are one number a + 256 b, of which a + n_cells b is made, a smaller table.
-    pairs = cells[:n_paired].view(np.uint16)
-    high = pairs >> 8
-    high *= 256 - n_cells
-    pairs -= high
-    table = np.bincount(pairs, minlength=n_cells**2).reshape(n_cells, n_cells)
-    counts = table.sum(axis=0) + table.sum(axis=1)
-    counts[cells[n_paired:]] += 1
-    return counts
+class _PairCounter:
+    """Counts numbers two at a time: a table of pairs of numbers, with half as many additions.
+
+    Parameters
+    ----------
+    n_items : int
+        How many numbers are counted at a time.
+    """
+
+    def __init__(self, n_items):
+        self._n_rows = n_items // 4
+        # A sparse column adds up what is at the same row, in two thirds of the time of
+        # numpy.bincount, which looks for the extremes first and casts to 64 bits.
+        ends = np.array([0, n_items // 2], np.int32)
+        ones, rows = np.ones(ends[1], np.int32), np.zeros(ends[1], np.int32)
+        self._column = csc_array((ones, rows, ends), shape=(max(1, self._n_rows), 1))
+
+    def fit(self, n_cells):
+        """Return whether pairs of numbers below `n_cells` have a table that is worth it."""
+        return n_cells < 256 and n_cells**2 <= self._n_rows
+
+    def count(self, cells, n_cells):
+        """Return how often each number below `n_cells` is among bytes, which are overwritten."""
+        # Two neighbours are one number a + 256 b, of which a + n_cells b is made.
+        n_paired = len(cells) // 2 * 2
+        pairs = cells[:n_paired].view(np.uint16)
+        high = pairs >> 8
+        high *= 256 - n_cells
+        pairs -= high
+        self._column.indices[:] = pairs
+        # Times a one of the same type: another type would convert the column.
+        table = self._column @ self._column.data[:1]
+        table = table[: n_cells**2].reshape(n_cells, n_cells)
+        counts = table.sum(axis=0) + table.sum(axis=1)
+        counts[cells[n_paired:]] += 1
+        return counts
 
 
 def _block_size(H, n_labels, n_threads, working_memory):
