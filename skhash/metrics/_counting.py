@@ -219,8 +219,8 @@ def _count_block(H, query_words, groups, words, has_label):
 def _way_to_count(relevance, n_relevances, n_levels, pairs):
     """Return the function that counts items of that relevance, given their distances."""
     n_cells = n_levels * n_relevances
-    # Mostly no more than half of the distances are in use.
-    if pairs.fit(n_cells // 2):
+    # Mostly a third of the distances or more is not in use.
+    if pairs.fit(2 * n_cells // 3):
         return partial(_count_found, relevance, n_relevances, pairs)
     steps = relevance * np.min_scalar_type(n_cells).type(n_levels)
     return partial(_count_all, steps, n_cells)
