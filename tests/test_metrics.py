@@ -565,6 +565,27 @@ def test_wide_table_counts_beyond_16_bit_indices():
     assert H.sum() == 1500
 
 
+@pytest.mark.parametrize("n_database", [20_000, 20_001])
+@pytest.mark.parametrize("n_bits", [8, 64, 300])
+@pytest.mark.parametrize("n_shared", [0, 1, 2, 9])
+def test_histogram_of_many_items(n_database, n_bits, n_shared):
+    # Items are counted two at a time where few distances and relevances are in use.
+    rng = np.random.default_rng(0)
+    query_codes, query_labels, database_codes, database_labels = problem = make_problem(
+        n_queries=4, n_database=n_database, n_bits=n_bits, n_labels=12
+    )
+    query_labels[:] = np.arange(12) < n_shared
+    # Two queries at the ends of the distances, and two label sets.
+    query_codes[1], query_codes[2], query_labels[2:, -1] = 0, 1, 1
+    database_codes[rng.integers(n_database, size=9)] = 1
+    H = count_packed(*pack_problem(problem), n_bits=n_bits)
+    expected = np.zeros_like(H)
+    relevance = query_labels.astype(int) @ database_labels.T
+    for table, code, shared in zip(expected, query_codes, relevance, strict=True):
+        np.add.at(table, ((database_codes != code).sum(axis=1), shared), 1)
+    assert_array_equal(H, expected)
+
+
 # Errors.
 
 
