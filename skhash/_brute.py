@@ -146,9 +146,11 @@ def joined_lists(found, n_queries, dtype):
         As :meth:`BruteEngine.within` returns them.
     """
     query, distances, rows = map(np.concatenate, zip(*found, strict=True))
-    order = query.argsort(kind="stable")
+    if (query[1:] < query[:-1]).any():
+        order = query.argsort(kind="stable")
+        query, distances, rows = query[order], distances[order], rows[order]
     indptr = np.append(0, np.bincount(query, minlength=n_queries).cumsum())
-    return indptr, distances[order].astype(dtype), rows[order].astype(np.int64)
+    return indptr, distances.astype(dtype), rows.astype(np.int64, copy=False)
 
 
 def _search_nearest(query_codes, codes, distances, rows):
@@ -165,7 +167,7 @@ def _search_nearest(query_codes, codes, distances, rows):
         for i, word in enumerate(words):
             level = block.distances(word)
             # Of items at the last distance, those that were found before come first.
-            nearer = np.flatnonzero(level < distances[i, -1])
+            nearer = np.flatnonzero(level < int(distances[i, -1]))
             if len(nearer):
                 _merge(distances[i], rows[i], level[nearer], nearer + start)
 
@@ -179,7 +181,7 @@ def _search_within(query_codes, codes, radius, first):
         block = _Block(codes[start:stop])
         for part, word, largest in zip(parts, words, radius, strict=True):
             level = block.distances(word)
-            near = np.flatnonzero(level <= largest)
+            near = np.flatnonzero(level <= int(largest))
             if len(near):
                 part.append((level[near], near + start))
     for number, part in enumerate(parts, first):

@@ -43,9 +43,11 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
         default codes that differ in one bit are neighbours, and equal ones.
 
     algorithm : {"auto", "brute", "faiss", "multi_index"}, default="auto"
-        What searches; the result is the same. "brute" compares all pairs with NumPy. "faiss" takes
-        the flat binary index of the package faiss, which has to be installed. "multi_index" looks
-        up parts of the codes in tables [1]_. "auto" chooses.
+        What searches; the result is the same. "brute" compares all pairs with NumPy. "faiss" does
+        so by the package faiss, which has to be installed. "multi_index" looks up parts of the
+        codes in tables [1]_, and compares all codes where that would take longer. "auto" does the
+        same in more memory from 65,536 codes on, and compares all where they are fewer, by faiss
+        where that is installed and faster.
 
     n_jobs : int, default=None
         Number of threads of a search; None means one, -1 all cores.
