@@ -10,7 +10,7 @@ from skhash.codes import as_columns
 __all__ = ["Buckets", "DistinctEngine"]
 
 # Codes that are looked at together when buckets are made, and items that are expanded at once.
-_BLOCK_CODES = 2**18
+_BLOCK_CODES = 2**16
 _BLOCK_ITEMS = 2**18
 # An odd number, with which words of codes are mixed.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)

@@ -198,9 +198,12 @@ def _with_tables(codes, n_bits, scan, memory):
         # Few long substrings, then half as long ones, are for codes that are alike in many bits.
         long = [-(-n_bits // 64), 2 * -(-n_bits // 64)]
         some = codes[:: -(-len(codes) // _TRIAL_CODES)]
-        tried = _indexed(some, n_bits, long, BruteEngine(some), memory)
+        tried = _indexed(some, n_bits, long, scan(some), memory)
         if tried.plans[_TRIED_NEIGHBORS][1] < _WORTH_TABLES:
+            if len(some) == len(codes):
+                return tried
             numbers = long
+        # Its memory is needed.
         del tried
     return _indexed(codes, n_bits, numbers, scan(codes), memory)
 
