@@ -278,12 +278,12 @@ class _Batch:
         # Most substrings that are asked for, if they are long, are of no item.
         asked = np.flatnonzero(lists.may_have(keys))
         starts, counts = lists.span(keys[asked])
-        queries, masks = np.repeat(queries, len(masks))[asked], np.tile(masks, len(queries))[asked]
-        costs = np.bincount(queries, _CANDIDATE_COST * counts, minlength=len(self.budget))
-        self._afford(np.arange(len(self.budget)), costs)
-        counts[self.left[queries]] = 0
+        owner, masks = np.repeat(queries, len(masks))[asked], np.tile(masks, len(queries))[asked]
+        costs = np.bincount(owner, _CANDIDATE_COST * counts, minlength=len(self.budget))
+        self._afford(queries, costs[queries])
+        counts[self.left[owner]] = 0
         for lookups, rows in _listed(lists.rows, starts, counts):
-            self._compare(queries, masks, lookups, rows, table)
+            self._compare(owner, masks, lookups, rows, table)
 
     def _afford(self, queries, cost):
         """Return which queries can still pay; the others are left."""
@@ -293,7 +293,10 @@ class _Batch:
         return kept
 
     def _compare(self, queries, masks, lookups, rows, table):
-        """Keep the pairs of a query and an item that are near and were not found before."""
+        """Keep the pairs of a query and an item that are near and were not found before.
+
+        Each lookup is of a query and of a mask, the bits in which its substring differs.
+        """
         owner = queries.take(lookups)
         # With this mode places are not checked, which would take longer than all else.
         different = self.index.words.take(rows, axis=0, mode="clip")
