@@ -22,8 +22,8 @@ _DISTINCT = {"multi_index": 0.4, "auto": 0.7}
 # What codes and tables may take, as a multiple of the codes.
 _MEMORY = {"multi_index": 2.75, "auto": 4.0}
 # Number of codes, and of neighbours, with which tables of long substrings are tried, and the share
-# of a scan's cost below which they are kept.
-_TRIAL_CODES, _TRIED_NEIGHBORS, _WORTH_TABLES = 2**20, 10, 0.97
+# of a scan's cost below which they are kept. Among codes that are not alike it is 1.
+_TRIAL_CODES, _TRIED_NEIGHBORS, _WORTH_TABLES = 2**18, 1, 0.97
 
 
 def make_engine(algorithm, codes, n_bits):
@@ -198,10 +198,8 @@ def _with_tables(codes, n_bits, scan, memory):
         # Few long substrings, then half as long ones, are for codes that are alike in many bits.
         long = [-(-n_bits // 64), 2 * -(-n_bits // 64)]
         some = codes[:: -(-len(codes) // _TRIAL_CODES)]
-        tried = _indexed(some, n_bits, long, scan(some), memory)
+        tried = _indexed(some, n_bits, long, BruteEngine(some), _MEMORY["auto"])
         if tried.plans[_TRIED_NEIGHBORS][1] < _WORTH_TABLES:
-            if len(some) == len(codes):
-                return tried
             numbers = long
         # Its memory is needed.
         del tried

@@ -26,7 +26,7 @@ _LOOKUP_COST = 12
 _CANDIDATE_COST = 30
 _FOUND_COST = 100
 # Pairs that are kept before those that are too far are forgotten.
-_MOST_KEYS = 2**18
+_MOST_KEYS = 2**16
 # An odd number by which substrings are multiplied, so that the first bits depend on all.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
