@@ -17,6 +17,8 @@ _BLOCK_CODES = 2**14
 _TRIAL_QUERIES, _TRIAL_NEIGHBORS = 32, (1, 10, 100, 1000)
 # Queries that are enough for a trial of their own, and those of which one is tried.
 _LEAST_QUERIES, _QUERIES_PER_TRIAL = 1024, 64
+# What is spent on each of fewer within a radius, where that is not known to be too little.
+_RADIUS_BUDGET = 0.4
 # Queries that are searched together; lookups and candidates that are in memory at once.
 _BATCH_QUERIES = 2**9
 _BATCH_LOOKUPS = 2**13
@@ -166,8 +168,7 @@ class MultiIndexEngine:
             some = slice(None, None, _QUERIES_PER_TRIAL)
             return self._plan(query_codes[some], radius[some], n_neighbors)[0]
         if n_neighbors is None:
-            # The cost of a radius is known before much of it is spent.
-            return [1.0] * len(self.sets)
+            return [_RADIUS_BUDGET] * len(self.sets)
         tried = [n_tried for n_tried in _TRIAL_NEIGHBORS if n_tried >= n_neighbors]
         return self.plans[tried[0] if tried else _TRIAL_NEIGHBORS[-1]][0]
 
@@ -233,6 +234,8 @@ class _Batch:
     def run(self, budget):
         """Search until each query has all that it asks for, or has spent a share of a scan."""
         self.budget[:] = budget * self.index.scan.cost
+        if self.n_neighbors is None:
+            self._leave_too_wide()
         # After a step, no item at a distance up to its number is missing.
         for step in range(self.index.n_bits + 1):
             active = np.flatnonzero((self.radius >= step) & ~self.left)
@@ -241,6 +244,16 @@ class _Batch:
             n_differ, table = divmod(step, len(self.tables))
             self._look_up(active, table, n_differ)
         return self
+
+    def _leave_too_wide(self):
+        """Leave queries whose radius takes more lookups than they can pay."""
+        n_tables = len(self.tables)
+        for radius in np.unique(self.radius):
+            n_lookups = sum(
+                comb(self.tables[step % n_tables].width, step // n_tables)
+                for step in range(radius + 1)
+            )
+            self.left |= (self.radius == radius) & (_LOOKUP_COST * n_lookups > self.budget)
 
     def found(self):
         """Return what was found for the queries that are not left.
