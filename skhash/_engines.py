@@ -87,14 +87,14 @@ def scan_engine(codes):
     """
     if codes.shape[1] in _FASTER_BY_FAISS:
         try:
-            return FaissEngine(codes)
+            return FaissNearestEngine(codes)
         except ImportError:
             pass
     return BruteEngine(codes)
 
 
-class FaissEngine(BruteEngine):
-    """Search by the package faiss, whose order is the same.
+class FaissNearestEngine(BruteEngine):
+    """Search of the nearest by the package faiss, whose order is the same; of a radius by NumPy.
 
     Parameters
     ----------
@@ -139,6 +139,21 @@ class FaissEngine(BruteEngine):
         with _faiss_threads(n_jobs) as faiss:
             found = faiss.knn_hamming(np.ascontiguousarray(query_codes), self.codes, n_neighbors)
         return found[0].astype(distance_type(query_codes)), found[1].astype(np.int64, copy=False)
+
+
+class FaissEngine(FaissNearestEngine):
+    """Search by the package faiss, which is faster than NumPy where few items are within a radius.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_database, n_bytes), dtype uint8
+        Packed codes, which are not copied if they are contiguous.
+
+    Raises
+    ------
+    ImportError
+        If faiss is not installed.
+    """
 
     def within(self, query_codes, radius, n_jobs=None):
         """Find all items within a radius, see :meth:`skhash._brute.BruteEngine.within`.
