@@ -16,7 +16,7 @@ _BLOCK_CODES = 2**14
 # Codes that are searched as a trial when there are tables, for so many neighbours.
 _TRIAL_QUERIES, _TRIAL_NEIGHBORS = 32, (1, 10, 100, 1000)
 # Queries that are enough for a trial of their own, and those of which one is tried.
-_LEAST_QUERIES, _QUERIES_PER_TRIAL = 1024, 64
+_LEAST_QUERIES, _QUERIES_PER_TRIAL, _MOST_TRIALS = 1024, 64, 256
 # What is spent on each of fewer within a radius, where that is not known to be too little.
 _RADIUS_BUDGET = 0.4
 # Queries that are searched together; lookups and candidates that are in memory at once.
@@ -165,7 +165,7 @@ class MultiIndexEngine:
     def _budgets(self, query_codes, radius, n_neighbors):
         """Return what may be spent on each query in each set of tables."""
         if len(query_codes) >= _LEAST_QUERIES:
-            some = slice(None, None, _QUERIES_PER_TRIAL)
+            some = slice(None, None, max(_QUERIES_PER_TRIAL, len(query_codes) // _MOST_TRIALS))
             return self._plan(query_codes[some], radius[some], n_neighbors)[0]
         if n_neighbors is None:
             return [_RADIUS_BUDGET] * len(self.sets)
@@ -296,7 +296,9 @@ class _Batch:
         self._afford(queries, costs[queries])
         counts[self.left[owner]] = 0
         for lookups, rows in _listed(lists.rows, starts, counts):
-            self._compare(owner, masks, lookups, rows, table)
+            # What is found costs too: a query may have been left since its list was begun.
+            kept = np.flatnonzero(~self.left.take(owner.take(lookups)))
+            self._compare(owner, masks, lookups[kept], rows[kept], table)
 
     def _afford(self, queries, cost):
         """Return which queries can still pay; the others are left."""
@@ -327,7 +329,8 @@ class _Batch:
         self.keys.append(packed_keys(owner, distances, rows))
         if self.n_neighbors is not None:
             self._narrow(owner, distances)
-        self.budget -= _FOUND_COST * np.bincount(owner, minlength=len(self.budget))
+        n_found = np.bincount(owner, minlength=len(self.budget))
+        self._afford(np.unique(owner), _FOUND_COST * n_found[n_found > 0])
         self.n_more -= len(owner)
         if self.n_more < 0:
             self._prune()

@@ -110,10 +110,12 @@ def find_nearest(
         If a number is out of range, or would have no effect.
     """
     n_items = len(database_codes)
-    check_n_neighbors(n_neighbors, n_items, own=own)
+    n_neighbors = check_n_neighbors(n_neighbors, n_items, own=own)
     _check_stages(n_neighbors, n_candidates, coarse_bits, query_weights is not None, n_bits)
     n_found = n_neighbors if n_candidates is None else n_candidates
-    check_n_neighbors(n_found, n_items, own=own, name="n_candidates")
+    n_found = check_n_neighbors(n_found, n_items, own=own, name="n_candidates")
+    # Integers of NumPy may be too narrow for what is computed with them.
+    coarse_bits = None if coarse_bits is None else int(coarse_bits)
     if query_weights is not None and n_candidates is None:
         found = _weighted_nearest(query_codes, database_codes, n_found + own, query_weights)
     else:
@@ -206,7 +208,7 @@ def vote_shares(query_codes, database_codes, database_labels, n_labels, n_neighb
     ValueError
         If `n_neighbors` is no integer from 1 to `n_database`.
     """
-    check_n_neighbors(n_neighbors, len(database_codes))
+    n_neighbors = check_n_neighbors(n_neighbors, len(database_codes))
     engine = scan_engine(database_codes)
     n_database = len(database_codes)
     n_found = min(n_database, 16 * n_neighbors + 64)
@@ -277,7 +279,7 @@ def _query_blocks(n_queries, n_columns):
 
 
 def check_n_neighbors(n_neighbors, n_database, *, own=False, name="n_neighbors"):
-    """Raise ValueError unless a database of that size has that many neighbours.
+    """Return a number of neighbours as an int, or raise if a database of that size has fewer.
 
     Parameters
     ----------
@@ -292,6 +294,16 @@ def check_n_neighbors(n_neighbors, n_database, *, own=False, name="n_neighbors")
 
     name : str, default="n_neighbors"
         What the error calls it.
+
+    Returns
+    -------
+    n_neighbors : int
+        The number.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer, below 1, or above the number that there are.
     """
     if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
         raise ValueError(f"{name} should be an int, at least 1, got {n_neighbors!r}.")
@@ -301,6 +313,7 @@ def check_n_neighbors(n_neighbors, n_database, *, own=False, name="n_neighbors")
             f"Expected {name} {'<' if own else '<='} n_database, {what}, "
             f"got {name}={n_neighbors}, n_database={n_database}."
         )
+    return int(n_neighbors)
 
 
 def _check_stages(n_neighbors, n_candidates, coarse_bits, weighted, n_bits):

@@ -197,3 +197,13 @@ def test_hashers_search_in_two_stages():
             assert_found(found, search.kneighbors(codes, **given, **stages))
             rows = hasher.kneighbors(queries, 3, False, asymmetric=asymmetric, **stages)
             assert_array_equal(rows, found[1][:, :3])
+
+
+def test_integers_of_numpy():
+    codes = np.random.default_rng(0).integers(0, 2, (200, 24), dtype=np.uint8)
+    search = HammingNeighbors(algorithm="brute").fit(codes)
+    expected = search.kneighbors(codes[:3], 3, n_candidates=100, coarse_bits=12)
+    numbers = {"n_candidates": np.int8(100), "coarse_bits": np.uint8(12)}
+    found = search.kneighbors(codes[:3], np.uint8(3), **numbers)
+    np.testing.assert_array_equal(found, expected)
+    assert search.kneighbors(n_neighbors=np.int8(127))[0].shape == (200, 127)

@@ -1,6 +1,7 @@
 """Exact search in Hamming space, with the methods of scikit-learn's `NearestNeighbors`."""
 
 from numbers import Integral, Real
+from threading import RLock
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -24,6 +25,9 @@ from skhash.neighbors._graphs import (
 )
 
 __all__ = ["HammingNeighbors"]
+
+# Held while an engine is made.
+_MAKING = RLock()
 
 
 class HammingNeighbors(SaveMixin, BaseEstimator):
@@ -492,14 +496,18 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
 
     def _engine_of(self, items, coarse_bits):
         """Return the engine for the leading bits of the items, or for all, and keep it."""
-        asked = items, self.algorithm, coarse_bits
-        kept = self._engine
-        # The identity of the items: they are a value.
-        if kept is None or kept[0] is not items or kept[1:3] != asked[1:]:
-            codes = items.codes if coarse_bits is None else leading_bits(items.codes, coarse_bits)
-            engine = make_engine(self.algorithm, codes, coarse_bits or self.n_features_in_)
-            self._engine = kept = (*asked, engine)
-        return kept[3]
+        # Of several threads, the first makes it.
+        with _MAKING:
+            # The identity of the items: they are a value.
+            if self._engine is None or self._engine[0] is not items:
+                self._engine = items, {}
+            engines, asked = self._engine[1], (self.algorithm, coarse_bits)
+            if asked not in engines:
+                codes, n_bits = items.codes, self.n_features_in_
+                if coarse_bits is not None:
+                    codes, n_bits = leading_bits(codes, coarse_bits), coarse_bits
+                engines[asked] = make_engine(self.algorithm, codes, n_bits)
+            return engines[asked]
 
     def _pack_alike(self, codes):
         """Return the packed codes, which are to be of the length of those that were fitted."""
