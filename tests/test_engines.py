@@ -133,6 +133,10 @@ def test_no_combination_of_bits_is_missed(n_bits, share, algorithm):
             assert near[found == 1000].tolist() == [radius]
         closer = search.radius_neighbors(queries, radius - 1, return_distance=False)
         assert all(1000 not in found for found in closer)
+    # The first and the last place of a table.
+    codes[-2:] = pack(np.repeat([[0], [1]], n_bits, axis=1).astype(np.uint8))
+    search = fitted(algorithm, codes, n_bits)
+    assert_finds(search, codes[-2:], codes, [1], [0, 2])
 
 
 def test_more_substrings_than_are_looked_up_at_once():
