@@ -84,8 +84,8 @@ class HammingNeighbors(SaveMixin, BaseEstimator):
 
     Notes
     -----
-    Threads may search at the same time. The first search after `fit`, `add` or `remove` prepares
-    what "faiss" or "multi_index" looks things up in; pickles and files do not hold that.
+    Threads may search at the same time. The first search after `fit`, `add` or `remove` makes the
+    tables of "multi_index" and "auto"; pickles and files do not hold them.
 
     References
     ----------
