@@ -73,6 +73,8 @@ class Items:
 
     def rows_of(self, ids):
         """Return the rows of items by their ids, or by their rows; or raise ValueError."""
+        if not np.size(ids):
+            return np.empty(0, np.int64)
         ids = stored_ids(ids, np.size(ids))
         if self.ids is None:
             return self._checked_rows(ids)

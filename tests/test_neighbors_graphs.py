@@ -234,3 +234,18 @@ def test_estimators_take_graphs_without_a_warning(digits):
             last = KNeighborsClassifier(metric="precomputed")
             pipeline = make_pipeline(LSHHasher(32, random_state=0), transformer, last)
             pipeline.fit(X, y).predict(X)
+
+
+def test_transform_takes_parameters_as_they_are_now():
+    codes = np.random.default_rng(0).integers(0, 2, (60, 12), dtype=np.uint8)
+    fitted = HammingNeighborsTransformer(n_neighbors=5).fit(codes)
+    for params in ({"n_neighbors": 9}, {"n_neighbors": None, "radius": 3}, {"radius": 2}):
+        expected = HammingNeighborsTransformer(**{"n_neighbors": None, **params}).fit(codes)
+        fitted.set_params(**{"n_neighbors": None, **params})
+        assert (fitted.transform(codes[:7]) != expected.transform(codes[:7])).nnz == 0
+
+
+def test_nothing_is_removed():
+    codes = np.eye(4, dtype=np.uint8)
+    search = HammingNeighbors(1).fit(codes).remove([])
+    assert search.n_samples_fit_ == 4

@@ -168,8 +168,8 @@ class HammingNeighborsTransformer(
         """
         check_is_fitted(self)
         if self.radius is not None:
-            return self.search_.radius_neighbors_graph(X, mode=self.mode)
-        n_neighbors = self.search_.n_neighbors + (self.mode == "distance")
+            return self.search_.radius_neighbors_graph(X, self.radius, mode=self.mode)
+        n_neighbors = (self.n_neighbors or 5) + (self.mode == "distance")
         return self.search_.kneighbors_graph(X, n_neighbors, mode=self.mode)
 
     def fit_transform(self, X, y=None):
