@@ -4,9 +4,9 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_batches
 
-from skhash.codes import as_columns
+from skhash.codes import as_columns, distance_type
 
-__all__ = ["BruteEngine", "distance_type", "in_threads", "joined_lists"]
+__all__ = ["BruteEngine", "in_threads", "joined_lists"]
 
 # Codes that are compared with a query at once: words and distances stay in the second-level cache.
 _BLOCK_CODES = 2**16
@@ -95,11 +95,6 @@ class BruteEngine:
 
         in_threads(search, len(query_codes), n_jobs)
         return joined_lists(found, len(query_codes), distance_type(query_codes))
-
-
-def distance_type(codes):
-    """Return the integer that holds distances of packed codes."""
-    return np.int16 if 8 * codes.shape[1] <= np.iinfo(np.int16).max else np.int32
 
 
 def in_threads(search, n_queries, n_jobs, largest=None):

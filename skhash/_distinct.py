@@ -3,9 +3,14 @@
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skhash._brute import distance_type, in_threads
-from skhash._multi_index import packed_keys, rows_by_place, unpacked_keys
-from skhash.codes import as_columns
+from skhash._brute import in_threads
+from skhash._multi_index import (
+    packed_keys,
+    places_of_ranges,
+    rows_by_place,
+    unpacked_keys,
+)
+from skhash.codes import as_columns, distance_type
 
 __all__ = ["Buckets", "DistinctEngine"]
 
@@ -174,9 +179,7 @@ class DistinctEngine:
 
     def _expanded(self, owner, level, starts, counts, n_neighbors=None):
         """Return query, distance and row of the items of buckets, sorted, the first of each."""
-        ends = counts.cumsum()
-        at = np.repeat(starts - (ends - counts), counts) + np.arange(counts.sum())
-        rows = self.buckets.rows[at].astype(np.int64)
+        rows = self.buckets.rows[places_of_ranges(starts, counts)].astype(np.int64)
         keys = packed_keys(
             np.repeat(owner, counts), np.repeat(level.astype(np.int64), counts), rows
         )

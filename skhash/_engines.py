@@ -5,9 +5,10 @@ from contextlib import contextmanager
 import numpy as np
 from joblib import effective_n_jobs
 
-from skhash._brute import BruteEngine, distance_type, joined_lists
+from skhash._brute import BruteEngine, joined_lists
 from skhash._distinct import Buckets, DistinctEngine
 from skhash._multi_index import MultiIndexEngine
+from skhash.codes import distance_type
 
 __all__ = ["ALGORITHMS", "make_engine", "scan_engine"]
 

@@ -7,9 +7,16 @@ from math import comb
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skhash._brute import distance_type, in_threads, joined_lists
+from skhash._brute import in_threads, joined_lists
+from skhash.codes import distance_type
 
-__all__ = ["MultiIndexEngine", "packed_keys", "rows_by_place", "unpacked_keys"]
+__all__ = [
+    "MultiIndexEngine",
+    "packed_keys",
+    "places_of_ranges",
+    "rows_by_place",
+    "unpacked_keys",
+]
 
 # Codes whose keys are sorted at once when a table is made.
 _BLOCK_CODES = 2**14
@@ -29,7 +36,7 @@ _CANDIDATE_COST = 30
 _FOUND_COST = 100
 # Pairs that are kept before those that are too far are forgotten.
 _MOST_KEYS = 2**16
-# An odd number by which substrings are multiplied, so that the first bits depend on all.
+# An odd number by which words are multiplied, so that the first bits depend on all.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -411,6 +418,23 @@ def unpacked_keys(keys, n_neighbors=None):
     return owner, keys >> 32 & 0xFFFF, keys & 0xFFFFFFFF
 
 
+def places_of_ranges(starts, counts):
+    """Return all integers of ranges, one range after the other.
+
+    Parameters
+    ----------
+    starts, counts : ndarray of shape (n_ranges,), integer
+        The first integer of each range, and how many it has.
+
+    Returns
+    -------
+    places : ndarray of shape (n_places,), dtype int64
+        The integers.
+    """
+    ends = counts.cumsum()
+    return np.repeat(starts - (ends - counts), counts) + np.arange(counts.sum())
+
+
 def rows_by_place(places, n_rows, n_places):
     """Sort rows by their places, in little more memory than the result takes.
 
@@ -445,8 +469,7 @@ def rows_by_place(places, n_rows, n_places):
         ordered = block[order]
         first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
         place, counts = ordered[first] + 1, np.diff(np.append(first, len(block)))
-        at = np.repeat(offsets[place] - first, counts) + np.arange(len(block))
-        rows[at] = order + start
+        rows[places_of_ranges(offsets[place], counts)] = order + start
         offsets[place] += counts.astype(np.uint32)
         start += len(block)
     return offsets[:-1], rows

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skhash.codes import signed_weights, unpack_codes, whole_weights
+from skhash.codes import distance_type, signed_weights, unpack_codes, whole_weights
 
 __all__ = ["leading_bits", "rerank"]
 
@@ -75,8 +75,7 @@ def rerank(query_codes, database_codes, candidates, n_neighbors, query_weights=N
         distances[some] = np.take_along_axis(level, order, axis=1)
         rows[some] = np.take_along_axis(candidates[some], order, axis=1)
     if weigh is None:
-        small = 8 * query_codes.shape[1] <= np.iinfo(np.int16).max
-        return distances.astype(np.int16 if small else np.int32), rows
+        return distances.astype(distance_type(query_codes)), rows
     return distances * weigh[1], rows
 
 

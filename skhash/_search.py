@@ -1,5 +1,6 @@
 """Exact search among packed codes: the nearest items of each query, and their votes."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -119,12 +120,9 @@ def find_nearest(
     if query_weights is not None and n_candidates is None:
         found = _weighted_nearest(query_codes, database_codes, n_found + own, query_weights)
     else:
-        if engine_of is None:
-            engine = _engine_of(database_codes, coarse_bits)
-        else:
-            engine = engine_of(coarse_bits)
+        engine_of = engine_of or partial(_engine_of, database_codes)
         coarse = query_codes if coarse_bits is None else leading_bits(query_codes, coarse_bits)
-        found = engine.nearest(coarse, n_found + own, n_jobs)
+        found = engine_of(coarse_bits).nearest(coarse, n_found + own, n_jobs)
     distances, rows = without_own(*found) if own else found
     if n_candidates is None:
         return distances, rows

@@ -11,6 +11,7 @@ __all__ = [
     "check_packed_codes",
     "check_padding",
     "check_weights",
+    "distance_type",
     "hamming_distances",
     "pack_codes",
     "signed_weights",
@@ -472,11 +473,26 @@ def as_columns(packed):
     return np.ascontiguousarray(words.T)
 
 
+def distance_type(packed):
+    """Return the narrower of two integers that holds distances of packed codes.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (n_samples, n_bytes), dtype uint8
+        Packed codes.
+
+    Returns
+    -------
+    dtype : type
+        int16, or int32 for codes of 4096 bytes and more.
+    """
+    return np.int16 if 8 * packed.shape[1] <= np.iinfo(np.int16).max else np.int32
+
+
 def _popcount_pairs(packed_a, packed_b):
     """Count the bits in which all pairs of rows differ, a word of 64 bits at a time."""
     words_a, words_b = as_words(packed_a), as_words(packed_b)
-    dtype = np.int16 if 8 * packed_a.shape[1] <= np.iinfo(np.int16).max else np.int32
-    total = np.empty((len(words_a), len(words_b)), dtype)
+    total = np.empty((len(words_a), len(words_b)), distance_type(packed_a))
     n_rows = max(1, _BLOCK_PAIRS // max(1, len(words_b)))
     for start in range(0, len(words_a), n_rows):
         block = slice(start, start + n_rows)
