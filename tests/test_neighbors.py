@@ -496,7 +496,6 @@ WRONG_CHANGES = {
     "twice": (["a", "b"], lambda s: s.remove(["a", "a"]), "got 'a' 2 times"),
     "all": (["a", "b"], lambda s: s.remove(["b", "a"]), "those of all 2 codes, while a minimum"),
     "one": (None, lambda s: s.remove(0), r"of shape \(1,\)"),
-    "none": (None, lambda s: s.remove([]), "ids should be integers or strings"),
     "fit": (["a", "b"], lambda s: s.fit(CODES, ids=[1, 2]), r"of shape \(4,\), one an item"),
 }
 
