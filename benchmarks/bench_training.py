@@ -11,10 +11,11 @@ ratios of neighbouring runs is printed, with the smallest and the largest.
 Then the peak of memory of one epoch of each side, in a process of its own: of the process (on
 Linux), or on a GPU of what torch allocates there. And what value and gradient of the ranking loss
 cost for one list of 100,000 items, beside the forward pass of a batch of 128 images. Run it on an
-idle machine.
+idle machine. Each line is also appended to `measured/training.jsonl`.
 """
 
 import argparse
+import json
 import multiprocessing
 import re
 import time
@@ -162,16 +163,17 @@ def peak_memory(case, side):
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
-def compare_memory(name, case):
-    """Print the peaks of both sides."""
+def compare_memory(name, case, output):
+    """Print and write the peaks of both sides."""
     # A new process for each: a peak never falls.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         ours, bare = pool.starmap(peak_memory, [(case, "skhash"), (case, "bare")], chunksize=1)
     print(f"{name:<28}{'peak':<11}{ours:>6.0f} MiB{bare:>6.0f} MiB{ours / bare:>8.3f}")
+    write(output, name=name, what="peak", MiB=ours, bare_MiB=bare, ratio=ours / bare)
 
 
-def compare_long_list(hasher, inputs, n_repeats, synchronize):
-    """Print the cost of one long list beside that of the forward pass of a batch."""
+def compare_long_list(hasher, inputs, n_repeats, synchronize, output):
+    """Print and write the cost of one long list beside that of the forward pass of a batch."""
     distances = (48 * torch.rand(1, 100_000, device=inputs.device)).requires_grad_()
     relevance = torch.randint(0, 5, (1, 100_000), device=inputs.device)
     values = ratios(
@@ -180,16 +182,27 @@ def compare_long_list(hasher, inputs, n_repeats, synchronize):
         n_repeats,
         synchronize,
     )
-    report("list of 100,000 items", "loss", values)
+    report("list of 100,000 items", "loss", values, output)
 
 
-def report(name, what, values):
-    """Print one line of the table."""
+def report(name, what, values, output, **more):
+    """Print and write one line of the table."""
     quotients, ours, bare = zip(*values, strict=True)
     print(
         f"{name:<28}{what:<11}{median(ours):>8.3f} s{median(bare):>8.3f} s"
         f"{median(quotients):>8.3f}  ({min(quotients):.3f} to {max(quotients):.3f})"
     )
+    seconds = {"seconds": median(ours), "bare_seconds": median(bare)}
+    spread = {"ratio": median(quotients), "least": min(quotients), "largest": max(quotients)}
+    write(output, name=name, what=what, **more, **seconds, **spread)
+
+
+def write(output, **record):
+    """Append a line to the raw results."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    place = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    with output.open("a") as file:
+        file.write(json.dumps(record | place) + "\n")
 
 
 def main():
@@ -198,6 +211,8 @@ def main():
     names = ["mlp", "convnet", "efficientnet"]
     parser.add_argument("--cases", nargs="+", choices=names, default=names)
     parser.add_argument("--repeats", type=int, default=7)
+    output = Path(__file__).parent / "measured" / "training.jsonl"
+    parser.add_argument("--output", type=Path, default=output)
     args = parser.parse_args()
     print(f"{'network':<28}{'':<11}{'skhash':>10}{'bare':>10}{'ratio':>8}  (range)")
     for case in args.cases:
@@ -209,17 +224,17 @@ def main():
             args.repeats,
             synchronize,
         )
-        report(name, "epoch", epochs)
-        compare_memory(name, case)
+        report(name, "epoch", epochs, args.output, n_samples=len(X))
+        compare_memory(name, case, args.output)
         forwards = ratios(
             lambda: hasher.transform(X),  # noqa: B023
             lambda: bare_forward(hasher, inputs),  # noqa: B023
             args.repeats,
             synchronize,
         )
-        report(name, "transform", forwards)
+        report(name, "transform", forwards, args.output, n_samples=len(X))
         if case == "efficientnet":
-            compare_long_list(hasher, inputs, args.repeats, synchronize)
+            compare_long_list(hasher, inputs, args.repeats, synchronize, args.output)
 
 
 if __name__ == "__main__":
