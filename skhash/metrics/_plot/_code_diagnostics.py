@@ -3,7 +3,20 @@
 import numpy as np
 
 from skhash._sklearn import check_matplotlib_support
-from skhash.codes import pack_codes
+from skhash.codes import check_packed_codes, pack_codes
+from skhash.metrics._plot._bits import (
+    correlation,
+    count_ones,
+    covariance,
+    effective_bits,
+    sharing,
+)
+from skhash.metrics._plot._style import (
+    CORRELATION_COLORS,
+    counted,
+    scale_of_counts,
+    use_safe_colors,
+)
 from skhash.metrics._problem import as_codes, fitted_hasher
 
 __all__ = ["CodeDiagnosticsDisplay"]
@@ -16,7 +29,10 @@ class CodeDiagnosticsDisplay:
     apart. With :math:`\lambda_i` the eigenvalues of the covariance matrix of the bits, the
     *effective number of bits* is the participation ratio
     :math:`(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2` [1]_: `n_bits` for uncorrelated bits of equal
-    variance, 1 if all bits say the same.
+    variance, 1 if all bits say the same. It is that of the distribution which the samples are
+    drawn from. In a sample, independent bits are a little correlated by chance. So numerator and
+    denominator are unbiased estimates [2]_, and their ratio is held between 1 and the number of
+    bits that vary. Below 4 samples it is the ratio of the sample.
 
     Parameters
     ----------
@@ -27,7 +43,8 @@ class CodeDiagnosticsDisplay:
         Correlation of the bits; 0 where a bit is constant, also with itself.
 
     n_sharing : array-like of shape (n_codes,)
-        Number of samples of each code that occurs, descending.
+        Number of samples of each code that occurs, descending. Where there is one code, or all
+        samples differ, a sentence says so instead of a curve.
 
     n_effective : float
         Effective number of bits; 0 if all bits are constant.
@@ -44,6 +61,10 @@ class CodeDiagnosticsDisplay:
     ----------
     .. [1] P. Gao et al., "A theory of multineuronal dimensionality, dynamics and measurement",
            bioRxiv 214262, 2017.
+
+    .. [2] T. Himeno and T. Yamada, "Estimations for some functions of covariance matrix in high
+           dimension under non-normality and its applications", Journal of Multivariate Analysis
+           130, 2014.
 
     Examples
     --------
@@ -120,17 +141,17 @@ class CodeDiagnosticsDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_codes")
-        codes = as_codes(codes, "codes", n_bits)
-        packed, bits = pack_codes(codes), codes.astype(np.float64)
-        covariance = np.atleast_2d(np.cov(bits, rowvar=False, bias=True))
-        total = np.trace(covariance)
-        n_effective = total**2 / (covariance**2).sum() if total else 0.0
-        _, n_sharing = np.unique(packed, axis=0, return_counts=True)
+        if n_bits is None:
+            codes = as_codes(codes, "codes")
+            packed, n_bits = pack_codes(codes), codes.shape[1]
+        else:
+            packed = check_packed_codes(codes, "codes", n_bits)
+        ones, n_samples = count_ones(packed, n_bits), len(packed)
         display = cls(
-            bits.mean(axis=0),
-            _correlation(covariance),
-            np.sort(n_sharing)[::-1],
-            float(n_effective),
+            np.diag(ones) / n_samples,
+            correlation(covariance(ones, n_samples)),
+            sharing(packed),
+            effective_bits(ones, n_samples),
         )
         return display.plot(axes)
 
@@ -152,7 +173,11 @@ class CodeDiagnosticsDisplay:
 
         if axes is None:
             axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")[1]
-        self.axes_ = np.asarray(axes)
+            for ax in axes:
+                use_safe_colors(ax)
+        self.axes_ = np.ravel(axes)
+        if len(self.axes_) != 3:
+            raise ValueError(f"axes should be 3 Axes, got {len(self.axes_)}.")
         self.figure_ = self.axes_[0].figure
         self._plot_balance(self.axes_[0])
         self._plot_correlation(self.axes_[1])
@@ -160,40 +185,50 @@ class CodeDiagnosticsDisplay:
         return self
 
     def _plot_balance(self, ax):
-        ax.bar(
-            np.arange(len(self.balance)), self.balance, width=1, edgecolor="white", linewidth=0.3
-        )
-        ax.axhline(0.5, color="black", linestyle=":", linewidth=1)
-        ax.set(title="balance", xlabel="bit", ylabel="samples with a 1", ylim=(0, 1))
+        # One outline: the edges of hundreds of bars would leave little of them.
+        ax.stairs(self.balance, np.arange(len(self.balance) + 1) - 0.5, fill=True)
+        ax.axhline(0.5, color=ax.xaxis.label.get_color(), linestyle=":", linewidth=1)
+        ax.set(xlabel="bit", ylabel="samples with a 1", ylim=(0, 1))
+        ax.set_title("balance", fontsize="medium")
+        _number_bits(ax.xaxis)
 
     def _plot_correlation(self, ax):
-        image = ax.imshow(
-            self.correlation, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
-        )
-        self.figure_.colorbar(image, ax=ax, shrink=0.9)
-        n_bits = len(self.balance)
-        ax.set(
-            title=f"correlation: {self.n_effective:.1f} of {n_bits} bits effective",
-            xlabel="bit",
-            ylabel="bit",
-        )
+        from matplotlib.colors import LinearSegmentedColormap
+
+        cmap = LinearSegmentedColormap.from_list("correlation", CORRELATION_COLORS)
+        image = ax.imshow(self.correlation, cmap=cmap, vmin=-1, vmax=1)
+        # Short numbers, which stay beside the bar where no layout makes room for them.
+        self.figure_.colorbar(image, ax=ax, ticks=[-1, 0, 1])
+        n_bits = counted(len(self.balance), "bit", "bits")
+        title = f"correlation: {self.n_effective:.1f} of {n_bits} effective"
+        ax.set_title(title, fontsize="medium")
+        ax.set(xlabel="bit", ylabel="bit")
+        if not self.n_effective:
+            _say(ax, "all bits are constant")
+        _number_bits(ax.xaxis)
+        _number_bits(ax.yaxis)
 
     def _plot_sharing(self, ax):
-        n_samples, n_codes = np.sum(self.n_sharing), len(self.n_sharing)
+        n_samples, n_codes = int(np.sum(self.n_sharing)), len(self.n_sharing)
+        samples = counted(n_samples, "sample", "samples")
+        ax.set_title(f"{counted(n_codes, 'code', 'codes')} of {samples}", fontsize="medium")
+        if n_codes in (1, n_samples):
+            _say(ax, "all samples share one code" if n_codes < n_samples else "no code is shared")
+            ax.set_axis_off()
+            return
         ax.plot(np.arange(1, n_codes + 1), self.n_sharing, drawstyle="steps-mid")
-        ax.set(
-            title=f"{n_codes:,} codes of {n_samples:,} samples",
-            xlabel="code, from the most frequent",
-            ylabel="samples that have it",
-            xscale="log",
-        )
-        # Powers of two, written out: often no code is shared by ten.
-        ax.set_yscale("log", base=2)
-        ax.yaxis.set_major_formatter("{x:,.0f}")
+        ax.set(xlabel="code, from the most frequent", ylabel="samples that have it")
+        scale_of_counts(ax.xaxis)
+        scale_of_counts(ax.yaxis)
 
 
-def _correlation(covariance):
-    """Return correlations, 0 where a variance is 0."""
-    deviations = np.sqrt(np.diag(covariance))
-    products = np.outer(deviations, deviations)
-    return np.divide(covariance, products, out=np.zeros_like(covariance), where=products > 0)
+def _number_bits(axis):
+    """Let the ticks of an axis be bits, not places between them."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def _say(ax, text):
+    """Write in the middle of axes."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)

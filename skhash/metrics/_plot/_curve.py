@@ -3,7 +3,8 @@
 from skhash._sklearn import check_matplotlib_support
 from skhash.metrics._counting import hamming_histogram
 from skhash.metrics._histogram import HammingHistogram
-from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._plot._style import counted, draw_legend, use_safe_colors
+from skhash.metrics._problem import RetrievalProblem, fitted_hasher
 
 __all__ = ["CurveDisplay"]
 
@@ -12,7 +13,7 @@ class CurveDisplay:
     """What the displays of curves share: they are made of a histogram, and drawn on one axes."""
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+    def from_estimator(cls, estimator, X, y, *, name=None, title=None, ax=None, **kwargs):
         """Draw for the queries `X` over the database of a fitted hasher.
 
         Parameters
@@ -28,7 +29,11 @@ class CurveDisplay:
             Their label sets, in any form that the hasher's `fit` accepts.
 
         name : str, default=None
-            Name in the legend; None is the class of the estimator.
+            Name in the legend; None is the class of the hasher and its number of bits, such as
+            "ITQHasher, 16 bits".
+
+        title : str, default=None
+            Title of the axes; None leaves it as it is.
 
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
@@ -43,9 +48,11 @@ class CurveDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         problem = RetrievalProblem.from_estimator(estimator, X, y, asker="A display")
-        name = type(estimator).__name__ if name is None else name
+        if name is None:
+            n_bits = counted(problem.n_bits, "bit", "bits")
+            name = f"{type(fitted_hasher(estimator)).__name__}, {n_bits}"
         histogram = HammingHistogram(hamming_histogram(problem))
-        return cls._from_histogram(histogram, name=name, ax=ax, **kwargs)
+        return cls._from_histogram(histogram, name=name, title=title, ax=ax, **kwargs)
 
     @classmethod
     def from_codes(
@@ -57,6 +64,7 @@ class CurveDisplay:
         *,
         n_bits=None,
         name=None,
+        title=None,
         ax=None,
         **kwargs,
     ):
@@ -85,6 +93,9 @@ class CurveDisplay:
         name : str, default=None
             Name in the legend.
 
+        title : str, default=None
+            Title of the axes; None leaves it as it is.
+
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -100,20 +111,24 @@ class CurveDisplay:
         histogram = HammingHistogram.from_codes(
             query_codes, query_labels, database_codes, database_labels, n_bits=n_bits
         )
-        return cls._from_histogram(histogram, name=name, ax=ax, **kwargs)
+        return cls._from_histogram(histogram, name=name, title=title, ax=ax, **kwargs)
 
     def _axes(self, ax):
         """Keep the axes to draw on, and return them."""
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
-        self.ax_ = plt.subplots(layout="constrained")[1] if ax is None else ax
-        self.figure_ = self.ax_.figure
-        return self.ax_
+        if ax is None:
+            ax = plt.subplots(layout="constrained")[1]
+            use_safe_colors(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return ax
 
-    def _finish(self, name, **settings):
+    def _finish(self, title, **settings):
         """Name axes and lines."""
         self.ax_.set(**settings)
-        if name is not None:
-            self.ax_.legend()
+        if title is not None:
+            self.ax_.set_title(title)
+        if self.ax_.get_legend_handles_labels()[1]:
+            draw_legend(self.ax_)
         return self

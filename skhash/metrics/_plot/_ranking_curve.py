@@ -4,10 +4,11 @@ from numbers import Real
 
 import numpy as np
 
-from skhash._sklearn import Interval, validate_params
+from skhash._sklearn import Interval, StrOptions, validate_params
 from skhash.metrics._intervals import bootstrap_interval
 from skhash.metrics._parameters import METRIC, POLICIES
 from skhash.metrics._plot._curve import CurveDisplay
+from skhash.metrics._plot._style import scale_of_counts
 
 __all__ = ["RankingCurveDisplay"]
 
@@ -18,6 +19,7 @@ _CONSTRAINTS = {
     "k": ["array-like", None],
     "ties": POLICIES["ties"],
     "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
+    "xscale": [StrOptions({"log", "linear"})],
 }
 
 
@@ -75,7 +77,7 @@ class RankingCurveDisplay(CurveDisplay):
     ...         hasher.fit(X[300:], y[300:]), X[:300], y[:300], metric="precision", ax=ax)
     ...     ax = display.ax_
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['ITQHasher', 'LSHHasher']
+    ['ITQHasher, 16 bits', 'LSHHasher, 16 bits']
     """
 
     def __init__(self, k, values, *, band=None, metric="ndcg", name=None):
@@ -94,7 +96,9 @@ class RankingCurveDisplay(CurveDisplay):
         k=None,
         ties="mean",
         confidence_level=None,
+        xscale="log",
         name=None,
+        title=None,
         ax=None,
         **kwargs,
     ):
@@ -117,8 +121,8 @@ class RankingCurveDisplay(CurveDisplay):
             The metric.
 
         k : array-like of shape (n_cuts,), default=None
-            Numbers of ranks. None takes up to 50, from 1 to the size of the database, in about
-            equal ratios.
+            Numbers of ranks. None takes up to 50, from 1 to the size of the database: in about
+            equal ratios, or at about equal distances where `xscale` is "linear".
 
         ties : {"mean", "best", "worst"}, default="mean"
             Order of the items at equal distance.
@@ -126,8 +130,15 @@ class RankingCurveDisplay(CurveDisplay):
         confidence_level : float, default=None
             Level of the band, see :func:`bootstrap_interval`. None draws no band.
 
+        xscale : {"log", "linear"}, default="log"
+            Scale of the numbers of ranks.
+
         name : str, default=None
-            Name in the legend; None is the class of the estimator.
+            Name in the legend; None is the class of the hasher and its number of bits, such as
+            "ITQHasher, 16 bits".
+
+        title : str, default=None
+            Title of the axes; None leaves it as it is.
 
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
@@ -141,7 +152,8 @@ class RankingCurveDisplay(CurveDisplay):
             The display, drawn.
         """
         options = {"k": k, "ties": ties, "confidence_level": confidence_level, **kwargs}
-        return super().from_estimator(estimator, X, y, metric=metric, name=name, ax=ax, **options)
+        options |= {"metric": metric, "xscale": xscale, "name": name, "title": title, "ax": ax}
+        return super().from_estimator(estimator, X, y, **options)
 
     @classmethod
     @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -157,7 +169,9 @@ class RankingCurveDisplay(CurveDisplay):
         k=None,
         ties="mean",
         confidence_level=None,
+        xscale="log",
         name=None,
+        title=None,
         ax=None,
         **kwargs,
     ):
@@ -188,8 +202,8 @@ class RankingCurveDisplay(CurveDisplay):
             The metric.
 
         k : array-like of shape (n_cuts,), default=None
-            Numbers of ranks. None takes up to 50, from 1 to the size of the database, in about
-            equal ratios.
+            Numbers of ranks. None takes up to 50, from 1 to the size of the database: in about
+            equal ratios, or at about equal distances where `xscale` is "linear".
 
         ties : {"mean", "best", "worst"}, default="mean"
             Order of the items at equal distance.
@@ -197,8 +211,14 @@ class RankingCurveDisplay(CurveDisplay):
         confidence_level : float, default=None
             Level of the band, see :func:`bootstrap_interval`. None draws no band.
 
+        xscale : {"log", "linear"}, default="log"
+            Scale of the numbers of ranks.
+
         name : str, default=None
             Name in the legend.
+
+        title : str, default=None
+            Title of the axes; None leaves it as it is.
 
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
@@ -213,22 +233,25 @@ class RankingCurveDisplay(CurveDisplay):
         """
         problem = query_codes, query_labels, database_codes, database_labels
         options = {"k": k, "ties": ties, "confidence_level": confidence_level, **kwargs}
-        options |= {"n_bits": n_bits, "metric": metric}
-        return super().from_codes(*problem, name=name, ax=ax, **options)
+        options |= {"metric": metric, "xscale": xscale, "name": name, "title": title, "ax": ax}
+        return super().from_codes(*problem, n_bits=n_bits, **options)
 
     @classmethod
-    def _from_histogram(cls, histogram, *, name, ax, metric, k, ties, confidence_level, **kwargs):
+    def _from_histogram(
+        cls, histogram, *, metric, k, ties, confidence_level, xscale, name, title, ax, **kwargs
+    ):
         if k is None:
-            cuts = np.geomspace(1, max(1, histogram.n_database), _N_CUTS)
+            space = np.geomspace if xscale == "log" else np.linspace
+            cuts = space(1, max(1, histogram.n_database), _N_CUTS)
             k = np.unique(np.rint(cuts).astype(int))
         values = histogram.evaluate(metric, k=np.asarray(k), ties=ties)
         band = None
         if confidence_level is not None:
             band = bootstrap_interval(values, confidence_level=confidence_level, random_state=0)
         display = cls(k, values.mean(axis=0), band=band, metric=metric, name=name)
-        return display.plot(ax, **kwargs)
+        return display.plot(ax, xscale=xscale, title=title, **kwargs)
 
-    def plot(self, ax=None, *, name=None, **kwargs):
+    def plot(self, ax=None, *, xscale="log", name=None, title=None, **kwargs):
         """Draw the curve.
 
         Parameters
@@ -236,8 +259,14 @@ class RankingCurveDisplay(CurveDisplay):
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
+        xscale : {"log", "linear"}, default="log"
+            Scale of the numbers of ranks.
+
         name : str, default=None
             Name in the legend; None takes that of the display.
+
+        title : str, default=None
+            Title of the axes; None leaves it as it is.
 
         **kwargs
             Passed on to matplotlib's `plot`.
@@ -248,10 +277,14 @@ class RankingCurveDisplay(CurveDisplay):
             The display.
         """
         ax, name = self._axes(ax), self.name if name is None else name
-        (self.line_,) = ax.plot(self.k, self.values, **{"label": name, **kwargs})
+        is_point = len(self.k) == 1
+        style = {"label": name, "marker": "o" if is_point else None, **kwargs}
+        (self.line_,) = ax.plot(self.k, self.values, **style)
         self.band_ = None
         if self.band is not None:
-            color = self.line_.get_color()
-            self.band_ = ax.fill_between(self.k, *self.band, color=color, alpha=0.2, linewidth=0)
+            # The band of a point has no width, and is seen by its edge.
+            style = {"color": self.line_.get_color(), "alpha": 0.2, "linewidth": 4 * is_point}
+            self.band_ = ax.fill_between(self.k, *self.band, **style)
         label = _SHORT.get(self.metric, self.metric.replace("_", " "))
-        return self._finish(name, xlabel="ranks $k$", ylabel=f"{label} at $k$", xscale="log")
+        scale_of_counts(ax.xaxis, xscale)
+        return self._finish(title, xlabel="ranks $k$", ylabel=f"{label} at $k$")

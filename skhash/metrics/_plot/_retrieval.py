@@ -107,7 +107,7 @@ class RetrievalDisplay:
             Images of the queries; None if `X` are images itself.
 
         n_results : int, default=5
-            Number of results of each query.
+            Number of results of each query; all items where the database has fewer.
 
         label_names : sequence of n_labels str, default=None
             Names of the labels; None takes the classes of the hasher, among them names of columns
@@ -184,7 +184,7 @@ class RetrievalDisplay:
             None: they are not.
 
         n_results : int, default=5
-            Number of results of each query.
+            Number of results of each query; all items where the database has fewer.
 
         label_names : sequence of n_labels str, default=None
             Names of the labels; None takes the classes, or the columns: their names in a data
@@ -230,6 +230,7 @@ class RetrievalDisplay:
             raise ValueError(
                 f"label_names should name the {n_labels} labels, got {len(label_names)} names."
             )
+        n_results = min(n_results, n_items)
         distances, found = nearest(problem.query_codes, problem.database_codes, n_results)
         shared = problem.query_labels[:, None] & problem.database_labels[found]
 
@@ -263,7 +264,9 @@ class RetrievalDisplay:
 
         n_rows, n_columns = np.shape(self.distances)[0], 1 + np.shape(self.distances)[1]
         if axes is None:
-            size = (1.7 * n_columns, 2.2 * n_rows)
+            longest = max((len(", ".join(labels)) for labels in self.query_labels), default=0)
+            # A line below an image holds some 20 characters.
+            size = (1.7 * n_columns, (2.1 + 0.12 * (longest // 20)) * n_rows)
             axes = plt.subplots(
                 n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
             )[1]
@@ -314,8 +317,10 @@ def _show(ax, image, title, labels, *, is_wrong=False):
     ax.imshow(_pixels(image), cmap="gray")
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.set_title(title, fontsize=9)
     text = ", ".join(labels) or ("none shared" if is_wrong else "no label")
-    ax.set_xlabel("\n".join(textwrap.wrap(text, 20)), fontsize=8)
+    # Characters of that size are about 4 points wide.
+    n_characters = max(6, int(ax.bbox.width * 72 / ax.figure.dpi / 4))
+    ax.set_title(textwrap.fill(title, n_characters), fontsize=9)
+    ax.set_xlabel(textwrap.fill(text, n_characters), fontsize=8)
     for spine in ax.spines.values():
         spine.set(visible=is_wrong, color=_WRONG, linewidth=3)
