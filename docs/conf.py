@@ -1,5 +1,9 @@
 """Configuration of the documentation. Building it needs no network."""
 
+from pathlib import Path
+
+from matplotlib import rc_params_from_file
+
 import skhash
 
 project = "skhash"
@@ -33,3 +37,6 @@ plot_include_source = True
 plot_html_show_source_link = False
 plot_html_show_formats = False
 plot_formats = [("png", 80)]
+_style = Path(__file__).with_name("both_grounds.mplstyle")
+plot_rcparams = dict(rc_params_from_file(_style, use_default_template=False))
+plot_apply_rcparams = True

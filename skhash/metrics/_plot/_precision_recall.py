@@ -135,13 +135,13 @@ class PrecisionRecallDisplay(CurveDisplay):
         from matplotlib.lines import Line2D
 
         line, color = self.line_, self.line_.get_color()
-        style = {"linestyle": "none", "zorder": line.get_zorder() + 0.1, "color": color}
-        style |= {"marker": line.get_marker(), "markersize": line.get_markersize() + 1}
+        style = {"marker": line.get_marker(), "markersize": line.get_markersize() + 1}
+        style |= {"markeredgecolor": color, "markerfacecolor": self.ax_.get_facecolor()}
         if len(points) and _HOLLOW not in self.ax_.get_legend_handles_labels()[1]:
             style["label"] = _HOLLOW
         # Of the cycle of the axes no colour is taken.
-        hollow = Line2D(*points.T, markerfacecolor=self.ax_.get_facecolor(), **style)
-        return self.ax_.add_line(hollow)
+        zorder = line.get_zorder() + 0.1
+        return self.ax_.add_line(Line2D(*points.T, linestyle="none", zorder=zorder, **style))
 
     def _add_labels(self, points, radius):
         """Write numbers beside radii, none near to another number; return them."""

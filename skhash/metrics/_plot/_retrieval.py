@@ -264,9 +264,10 @@ class RetrievalDisplay:
 
         n_rows, n_columns = np.shape(self.distances)[0], 1 + np.shape(self.distances)[1]
         if axes is None:
-            longest = max((len(", ".join(labels)) for labels in self.query_labels), default=0)
-            # A line below an image holds some 20 characters.
-            size = (1.7 * n_columns, (2.1 + 0.12 * (longest // 20)) * n_rows)
+            # A line below an image holds some 20 characters. Results share no more labels.
+            captions = [textwrap.wrap(", ".join(labels), 18) for labels in self.query_labels]
+            n_lines = max(map(len, captions), default=1)
+            size = (1.7 * n_columns, (2.06 + 0.14 * n_lines) * n_rows)
             axes = plt.subplots(
                 n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
             )[1]

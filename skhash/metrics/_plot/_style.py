@@ -7,7 +7,7 @@ __all__ = ["CORRELATION_COLORS", "counted", "draw_legend", "scale_of_counts", "u
 # After Okabe and Ito, "Color universal design", 2008, without those that white or black hides: who
 # sees red and green alike tells them apart. The styles do without colours.
 _COLORS = [
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#a6761d",
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#8a5a1a",
 ]  # fmt: skip
 _STYLES = ["-", "--", "-.", ":"]
 # From -1 to 1. A correlation of 0 is transparent, on a light as on a dark ground.
