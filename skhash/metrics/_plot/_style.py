@@ -93,4 +93,5 @@ def draw_legend(ax):
     is_large = box.width * box.height > _LARGEST_LEGEND * ax.bbox.width * ax.bbox.height
     if is_large and ax.figure.get_layout_engine() is not None:
         # In units of the font: below the numbers and the label of the axis.
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4}
+        ax.legend(**place, ncols=max(1, int(ax.bbox.width // box.width)))
