@@ -2,15 +2,8 @@
 
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import gen_batches
 
-# Rows whose kernel, or whose copy in double precision, is held at once.
-_BLOCK_ROWS = 2**12
-
-
-def row_blocks(n_rows):
-    """Slices that cut so many rows into blocks."""
-    return gen_batches(n_rows, _BLOCK_ROWS)
+from skhash._blocks import row_blocks
 
 
 def draw_rows(n_samples, size, rng):
@@ -58,7 +51,10 @@ def _mean_squared_distance(X, anchors):
 
 def cross_product(left, right):
     """``left^T right`` in double precision, a block of rows at a time; `left` may be sparse."""
-    return sum(
-        left[rows].T.astype(np.float64) @ right[rows].astype(np.float64)
-        for rows in row_blocks(len(right))
-    )
+    total = 0
+    for rows in row_blocks(len(right)):
+        block = right[rows]
+        # Blocks of some are computed when they are asked for.
+        other = block if left is right else left[rows]
+        total = total + other.T.astype(np.float64) @ block.astype(np.float64)
+    return total

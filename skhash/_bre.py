@@ -3,10 +3,11 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
-from skhash._anchors import draw_rows, row_blocks
+from skhash._anchors import draw_rows
+from skhash._blocks import row_blocks
+from skhash._parts import SampledPartsMixin
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher
 
@@ -14,7 +15,7 @@ from skhash.base import BaseHasher
 _LEAST_COSINE = 1e-9
 
 
-class BREHasher(BaseHasher):
+class BREHasher(SampledPartsMixin, BaseHasher):
     r"""Binary reconstructive embeddings: codes whose distances are those of the samples (BRE).
 
     With :math:`\hat x = (x - \mu) / \|x - \mu\|`, bit :math:`k` of a sample is :math:`[f_k(x) \ge
@@ -122,6 +123,12 @@ class BREHasher(BaseHasher):
     once here, a coefficient stays where no interval is better, and iterations stop when they
     lessen the objective little (there by 1e-6 of the sum). A projection of 0 is the bit 1.
 
+    *Parts.* What `partial_fit` keeps between calls does not grow with the number of samples: at
+    most 50,000 of them, drawn uniformly from all parts, with their label sets. The hasher is that
+    of `fit` on these, in their order; which they are does not depend on the cuts. Each call learns
+    anew, so few large parts take less time than many small ones. Attributes that hold rows of the
+    training set count those of all parts. A call after `fit` starts anew.
+
     References
     ----------
     B. Kulis, T. Darrell, "Learning to hash with binary reconstructive embeddings", NIPS 2009.
@@ -145,6 +152,9 @@ class BREHasher(BaseHasher):
         "tol": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
+    _takes_blocks = True
+    _learns_from_any_labels = True
+    _row_attributes = ("anchor_indices_",)
 
     def __init__(
         self,
@@ -170,7 +180,7 @@ class BREHasher(BaseHasher):
     def _fit(self, X, Y):
         if (X.min(axis=0) == X.max(axis=0)).all():
             raise _no_distances(len(X))
-        rng = check_random_state(self.random_state)
+        rng = self._start_rng()
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(X.dtype)
         rows = draw_rows(len(X), self.n_pair_samples, rng)
         # In double precision, so that a coefficient may be large beside the others.

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from skhash._blocks import map_blocks
 from skhash._ids import checked_ids, joined_ids
 from skhash._labels import LabelSpace
 from skhash.codes import check_packed_codes, pack_codes
@@ -217,7 +218,7 @@ class DatabaseMixin:
 
     def _store_database(self, X, Y):
         """Keep the packed codes of validated `X` and the packed labels of indicator `Y`."""
-        self._store_codes(pack_codes(self._encode_items(X)), Y)
+        self._store_codes(map_blocks(lambda rows: pack_codes(self._encode_items(rows)), X), Y)
 
     def _store_codes(self, codes, Y):
         """Keep packed codes and the packed labels of indicator `Y`, without ids."""
@@ -245,7 +246,8 @@ class DatabaseMixin:
             If the hasher is not fitted.
         """
         check_is_fitted(self)
-        return self._encode_items(self._validate_X(X, reset=False)).view(np.uint8)
+        X = self._validate_X(X, reset=False)
+        return map_blocks(self._encode_items, X).view(np.uint8)
 
     def encode_labels(self, y):
         """Return label sets as an indicator matrix of the labels that the hasher knows.

@@ -2,10 +2,8 @@
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.utils import gen_batches
 
-# Rows of which a centred copy in double precision is held at once.
-_BLOCK_ROWS = 2**12
+from skhash._blocks import row_blocks
 
 # Of larger matrices only the eigenvectors that are asked for are computed. Of others all are,
 # which takes little, so that no bit of a result changes with how many are asked for.
@@ -31,7 +29,7 @@ def mean_and_covariance(X):
         The covariance, with ``n_samples - 1`` as divisor.
     """
     mean = X.mean(axis=0, dtype=np.float64)
-    centred = (X[rows] - mean for rows in gen_batches(len(X), _BLOCK_ROWS))
+    centred = (X[rows] - mean for rows in row_blocks(len(X)))
     return mean, sum(Z.T @ Z for Z in centred) / (len(X) - 1)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from skhash._blocks import map_blocks
 from skhash._linear import DESCENT_CONSTRAINTS, DescentMixin, LabelMembers, signs
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher
@@ -154,6 +155,11 @@ class HDMLHasher(DescentMixin, BaseHasher):
     real-valued query to codes; here search is by Hamming distance, as for all hashers. Hidden
     layers are left to :class:`DeepRankingHasher`.
 
+    *Large training sets.* Epochs visit samples of the whole training set in random order, so there
+    is no `partial_fit`. A memory-mapped array is read a batch at a time, at random places. Where
+    that is slow, or the samples come in parts, draw some of them, fit on these, and give the
+    database all with `set_database` or `add_to_database`.
+
     References
     ----------
     M. Norouzi, D. J. Fleet, R. Salakhutdinov, "Hamming distance metric learning", NIPS 2012.
@@ -176,6 +182,7 @@ class HDMLHasher(DescentMixin, BaseHasher):
         **DESCENT_CONSTRAINTS,
     }
     _supervised = True
+    _takes_blocks = True
 
     def __init__(
         self,
@@ -211,7 +218,7 @@ class HDMLHasher(DescentMixin, BaseHasher):
         weights = rng.standard_normal((self.n_bits, X.shape[1] + 1)).astype(X.dtype)
         weights[:, -1] = 0
         self._set_weights(weights)
-        weights[:, -1] = -np.median(self._project(X), axis=0)
+        weights[:, -1] = -np.median(map_blocks(self._project, X), axis=0)
         return weights
 
     def _set_weights(self, weights):

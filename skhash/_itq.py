@@ -1,19 +1,17 @@
 """Iterative quantisation, on principal (ITQ) or canonical (CCA-ITQ) directions."""
 
 import warnings
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 
+from skhash._blocks import map_blocks, row_blocks
 from skhash._eigen import leading_eigenvectors, signed
+from skhash._parts import Sample, Sums
 from skhash._sklearn import Interval
 from skhash.base import BaseHasher, PartialFitMixin
-
-# Rows that are centred, and whose products are summed, at once.
-_BLOCK_ROWS = 2**12
 
 
 class _RotatedHasher(PartialFitMixin, BaseHasher):
@@ -27,9 +25,11 @@ class _RotatedHasher(PartialFitMixin, BaseHasher):
         "random_state": ["random_state"],
     }
 
+    _takes_blocks = True
+
     @staticmethod
     def _saved_types():
-        return _Sums, _Sample
+        return Sums, Sample
 
     def _fit(self, X, Y):
         self._start()
@@ -49,18 +49,18 @@ class _RotatedHasher(PartialFitMixin, BaseHasher):
         """Forget what was learnt, and settle what is drawn at random."""
         rng = check_random_state(self.random_state)
         self._rotation_seed, seed = rng.randint(np.iinfo(np.int32).max, size=2)
-        self._sums, self._sample = None, _Sample.empty(seed)
+        self._sums, self._sample = None, Sample.empty(seed)
 
     def _learn(self, X, Y):
         """Add samples to what was learnt from, and learn directions and rotation of all."""
-        sums = _Sums.of(X, Y)
+        sums = Sums.of(X, Y)
         self._sums = sums if self._sums is None else self._sums + sums
         self._sample = self._sample.updated(X, self.n_rotation_samples)
         self.mean_, directions = self._directions(self._sums)
         dtype = self._sample.rows.dtype
         self.mean_, directions = self.mean_.astype(dtype), directions.astype(dtype)
         rotation, self.quantization_errors_ = _itq_rotation(
-            _centred_product(self._sample.rows, self.mean_, directions),
+            map_blocks(lambda rows: (rows - self.mean_) @ directions.T, self._sample.rows),
             self.n_bits,
             self.max_iter,
             self.tol,
@@ -70,7 +70,7 @@ class _RotatedHasher(PartialFitMixin, BaseHasher):
         self.components_ = rotation.T @ directions
 
     def _project(self, X):
-        return _centred_product(X, self.mean_, self.components_)
+        return (X - self.mean_) @ self.components_.T
 
     def _pad(self, n_directions, what):
         """Warn once if the directions are fewer than the bits."""
@@ -332,113 +332,6 @@ class CCAITQHasher(_RotatedHasher):
         return sums.mean, directions[keep] * correlations[keep, None]
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Means and covariances of samples in float64, with the dtype of these; they add up."""
-
-    n_samples: int
-    dtype: np.dtype
-    mean: np.ndarray
-    xx: np.ndarray
-    mean_y: np.ndarray
-    xy: np.ndarray
-    yy: np.ndarray
-
-    @classmethod
-    def of(cls, X, Y):
-        """Sum a block of rows at a time, in double precision."""
-        Y = np.empty((len(X), 0), X.dtype) if Y is None else Y
-        return sum(
-            (cls._of_block(X[rows], Y[rows]) for rows in gen_batches(len(X), _BLOCK_ROWS)), None
-        )
-
-    @classmethod
-    def _of_block(cls, X, Y):
-        dtype, (mean, X, rest), (mean_y, Y, rest_y) = X.dtype, _centred(X), _centred(Y)
-        return cls(
-            len(X),
-            dtype,
-            mean,
-            X.T @ X / len(X) - np.outer(rest, rest),
-            mean_y,
-            X.T @ Y / len(X) - np.outer(rest, rest_y),
-            Y.T @ Y / len(X) - np.outer(rest_y, rest_y),
-        )
-
-    def __radd__(self, other):
-        return self if other is None else NotImplemented
-
-    def __add__(self, other):
-        """Those of both sets of samples (pairwise updating of Chan, Golub and LeVeque)."""
-        n = self.n_samples + other.n_samples
-        share = other.n_samples / n
-        step, step_y = other.mean - self.mean, other.mean_y - self.mean_y
-        between = share * (1 - share)
-
-        def joined(name, left, right):
-            own = (1 - share) * getattr(self, name) + share * getattr(other, name)
-            return own + between * np.outer(left, right)
-
-        return _Sums(
-            n,
-            np.result_type(self.dtype, other.dtype),
-            self.mean + share * step,
-            joined("xx", step, step),
-            self.mean_y + share * step_y,
-            joined("xy", step, step_y),
-            joined("yy", step_y, step_y),
-        )
-
-
-def _centred(rows):
-    """Return the mean of the rows, the rows less about their mean, and the mean of these."""
-    # Less the first row, equal rows are exactly 0, and have a covariance of exactly 0.
-    origin, rows = rows[0].astype(np.float64), rows.astype(np.float64)
-    rows -= origin
-    mean = rows.mean(axis=0)
-    rows -= mean
-    return origin + mean, rows, rows.mean(axis=0)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Rows of a stream that are kept: those of the smallest random numbers, one drawn for each.
-
-    Which they are does not depend on how the stream is cut.
-    """
-
-    state: tuple
-    rows: np.ndarray | None
-    priorities: np.ndarray
-
-    @classmethod
-    def empty(cls, seed):
-        """Start the stream."""
-        return cls(np.random.RandomState(seed).get_state(), None, np.empty(0))
-
-    def updated(self, X, size):
-        """Return the sample of the stream with the rows of `X` at its end."""
-        rng = np.random.RandomState()
-        rng.set_state(self.state)
-        priorities = np.concatenate([self.priorities, rng.random_sample(len(X))])
-        keep = np.arange(len(priorities))
-        if len(keep) > size:
-            keep = np.sort(np.argpartition(priorities, size - 1)[:size])
-        n_old = len(self.priorities)
-        rows = X[keep[keep >= n_old] - n_old]
-        if n_old:
-            rows = np.concatenate([self.rows[keep[keep < n_old]], rows])
-        return _Sample(rng.get_state(), rows, priorities[keep])
-
-
-def _centred_product(X, mean, directions):
-    """``(X - mean) @ directions.T``, without a centred copy of `X`."""
-    product = np.empty((len(X), len(directions)), np.result_type(X, directions))
-    for rows in gen_batches(len(X), _BLOCK_ROWS):
-        np.matmul(X[rows] - mean, directions.T, out=product[rows])
-    return product
-
-
 def _check_varies(covariance, name, n_samples):
     """Raise if all rows are the same: rounding alone would decide the directions."""
     if not covariance.any():
@@ -490,7 +383,7 @@ def _itq_rotation(V, n_bits, max_iter, tol, rng):
 def _product_with_signs(V, rotation):
     """``V.T @ sign(V @ rotation)``, a block of rows at a time to stay in the cache."""
     product = np.zeros_like(rotation, dtype=np.float64)
-    for rows in gen_batches(len(V), _BLOCK_ROWS):
+    for rows in row_blocks(len(V)):
         signs = V[rows] @ rotation
         np.copysign(1, signs, out=signs)
         product += V[rows].T @ signs

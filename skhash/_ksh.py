@@ -6,15 +6,15 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh, get_blas_funcs
-from sklearn.utils import check_random_state
 
 from skhash._anchors import (
     cross_product,
     draw_rows,
     kernel_width,
     rbf_kernel,
-    row_blocks,
 )
+from skhash._blocks import row_blocks
+from skhash._parts import SampledPartsMixin
 from skhash._sklearn import Interval, StrOptions
 from skhash.base import BaseHasher
 from skhash.codes import pack_codes
@@ -23,7 +23,7 @@ from skhash.codes import pack_codes
 _MAX_HALVINGS = 50
 
 
-class KSHHasher(BaseHasher):
+class KSHHasher(SampledPartsMixin, BaseHasher):
     r"""Supervised hashing with kernels (KSH).
 
     Bit :math:`k` of a sample is :math:`[a_k \cdot \bar\kappa(x) \ge 0]`, where
@@ -161,6 +161,12 @@ class KSHHasher(BaseHasher):
     tell ten classes apart, and no bit fits labels that the features tell nothing about: there
     bits raise it. As in the paper, there are `n_bits` of them all the same.
 
+    *Parts.* What `partial_fit` keeps between calls does not grow with the number of samples: at
+    most 50,000 of them, drawn uniformly from all parts, with their label sets. The hasher is that
+    of `fit` on these, in their order; which they are does not depend on the cuts. Each call learns
+    anew, so few large parts take less time than many small ones. Attributes that hold rows of the
+    training set count those of all parts. A call after `fit` starts anew.
+
     References
     ----------
     W. Liu, J. Wang, R. Ji, Y.-G. Jiang, S.-F. Chang, "Supervised hashing with kernels", CVPR 2012.
@@ -186,6 +192,8 @@ class KSHHasher(BaseHasher):
         "random_state": ["random_state"],
     }
     _supervised = True
+    _takes_blocks = True
+    _row_attributes = "anchor_indices_", "labeled_indices_"
 
     def __init__(
         self,
@@ -211,7 +219,7 @@ class KSHHasher(BaseHasher):
         self.random_state = random_state
 
     def _fit(self, X, Y):
-        rng = check_random_state(self.random_state)
+        rng = self._start_rng()
         self._set_kernel(X, draw_rows(len(X), self.n_anchors, rng))
         self.labeled_indices_ = labeled = draw_rows(len(X), self.n_labeled, rng)
         similarity = _SIMILARITIES[self.similarity](Y[labeled], X.dtype)
@@ -221,8 +229,7 @@ class KSHHasher(BaseHasher):
         self._fit_bits(kernel, similarity)
 
     def _project(self, X):
-        blocks = row_blocks(len(X))
-        return np.concatenate([self._kernel(X[rows]) @ self.coef_.T for rows in blocks])
+        return self._kernel(X) @ self.coef_.T
 
     def _set_kernel(self, X, indices):
         """Take the rows `indices` of `X` as anchors; learn width and mean of the kernel."""

@@ -3,12 +3,10 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 
+from skhash._blocks import row_blocks
 from skhash._sklearn import Interval
-
-# Rows whose squares are summed at once.
-_BLOCK_ROWS = 2**12
 
 # The parameters of the descent, for the table of a hasher.
 DESCENT_CONSTRAINTS = {
@@ -112,14 +110,14 @@ class LabelMembers:
 
 def _mean_and_scale(rows):
     """Mean of the rows, and the root mean square of their distance to it, summed in float64."""
-    if (rows == rows[:1]).all():
+    if all((rows[block] == rows[:1]).all() for block in row_blocks(len(rows))):
         raise ValueError(
             f"X should vary over the training samples, got {len(rows)} equal rows: no hash "
             "function tells them apart."
         )
     mean = rows.mean(axis=0, dtype=np.float64)
-    blocks = gen_batches(len(rows), _BLOCK_ROWS)
-    variances = sum(((rows[block] - mean) ** 2).sum(axis=0) for block in blocks) / len(rows)
+    squares = (((rows[block] - mean) ** 2).sum(axis=0) for block in row_blocks(len(rows)))
+    variances = sum(squares) / len(rows)
     return mean.astype(rows.dtype), rows.dtype.type(np.sqrt(variances.sum()))
 
 

@@ -1,12 +1,15 @@
 """Locality-sensitive hashing by random hyperplanes."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skhash.base import BaseHasher
+from skhash._parts import rng_at
+from skhash.base import BaseHasher, PartialFitMixin
 
 
-class LSHHasher(BaseHasher):
+class LSHHasher(PartialFitMixin, BaseHasher):
     r"""Locality-sensitive hashing by random hyperplanes.
 
     Bit :math:`b` of a sample is :math:`[w_b \cdot (x - \mu) \ge 0]` with :math:`w_b` standard
@@ -48,6 +51,11 @@ class LSHHasher(BaseHasher):
     n_features_in_ : int
         Number of features seen in `fit`.
 
+    Notes
+    -----
+    With `partial_fit`, the mean is that of all parts. After the last part the hasher is that of
+    `fit` on all parts, to rounding. A call after `fit` starts anew.
+
     References
     ----------
     M. Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002, section 3.
@@ -69,6 +77,7 @@ class LSHHasher(BaseHasher):
         "center": ["boolean"],
         "random_state": ["random_state"],
     }
+    _takes_blocks = True
 
     def __init__(self, n_bits=32, *, center=True, n_neighbors=5, random_state=None):
         self.n_bits = n_bits
@@ -76,10 +85,51 @@ class LSHHasher(BaseHasher):
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
+    @staticmethod
+    def _saved_types():
+        return (_Parts,)
+
     def _fit(self, X, Y):  # noqa: ARG002
-        rng = check_random_state(self.random_state)
-        self.mean_ = (X.mean(axis=0, dtype=np.float64) * self.center).astype(X.dtype)
-        self.components_ = rng.standard_normal((self.n_bits, X.shape[1])).astype(X.dtype)
+        self._learn(
+            X.mean(axis=0, dtype=np.float64), X.dtype, check_random_state(self.random_state)
+        )
+
+    def _learn_part(self, X, Y, first):  # noqa: ARG002
+        rng = check_random_state(self.random_state) if first else rng_at(self._parts.state)
+        parts = _Parts.empty(rng.get_state(), X) if first else self._parts
+        self._parts = parts.updated(X)
+        self._learn(self._parts.mean, self._parts.dtype, rng)
+
+    def _learn(self, mean, dtype, rng):
+        """Centre at a mean, and draw hyperplanes."""
+        self.mean_ = (mean * self.center).astype(dtype)
+        self.components_ = rng.standard_normal((self.n_bits, len(mean))).astype(dtype)
 
     def _project(self, X):
         return (X - self.mean_) @ self.components_.T
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The mean of all parts, and the state of the random numbers that hyperplanes are of."""
+
+    state: tuple
+    n_samples: int
+    dtype: np.dtype
+    mean: np.ndarray
+
+    @classmethod
+    def empty(cls, state, X):
+        """Start, with the dtype and the features of `X`."""
+        return cls(state, 0, X.dtype, np.zeros(X.shape[1]))
+
+    def updated(self, X):
+        """Return the parts and one more."""
+        n_samples = self.n_samples + len(X)
+        step = X.mean(axis=0, dtype=np.float64) - self.mean
+        return _Parts(
+            self.state,
+            n_samples,
+            np.result_type(self.dtype, X.dtype),
+            self.mean + len(X) / n_samples * step,
+        )

@@ -1,5 +1,6 @@
 """Minimal loss hashing: linear hash functions from similar and dissimilar pairs (MLH)."""
 
+from itertools import product
 from numbers import Real
 
 import numpy as np
@@ -9,7 +10,7 @@ from skhash._linear import DESCENT_CONSTRAINTS, DescentMixin, LabelMembers, sign
 from skhash._sklearn import Interval, StrOptions
 from skhash.base import BaseHasher
 
-# Rows of label sets that are compared with all others at once.
+# Rows of label sets that are compared with as many others at once.
 _BLOCK_ROWS = 2**10
 
 
@@ -146,6 +147,11 @@ class MLHHasher(DescentMixin, BaseHasher):
     the codes: :class:`sklearn.model_selection.GridSearchCV` does that. It trains for up to 2,000
     epochs of 100,000 pairs. A projection of 0 is the bit 1.
 
+    *Large training sets.* Epochs visit samples of the whole training set in random order, so there
+    is no `partial_fit`. A memory-mapped array is read a batch at a time, at random places. Where
+    that is slow, or the samples come in parts, draw some of them, fit on these, and give the
+    database all with `set_database` or `add_to_database`.
+
     References
     ----------
     M. Norouzi, D. J. Fleet, "Minimal loss hashing for compact binary codes", ICML 2011.
@@ -168,6 +174,7 @@ class MLHHasher(DescentMixin, BaseHasher):
         **DESCENT_CONSTRAINTS,
     }
     _supervised = True
+    _takes_blocks = True
 
     def __init__(
         self,
@@ -250,7 +257,8 @@ class _PairedLabels:
                 f"{len(Y)} samples do. Pass label sets that overlap, or take a hasher that needs "
                 "none, such as ITQHasher."
             )
-        if not any(self._share_none(rows, slice(None)).any() for rows in _blocks(len(Y))):
+        blocks = list(gen_batches(len(Y), _BLOCK_ROWS))
+        if not any(self._share_none(*pair).any() for pair in product(blocks, blocks)):
             raise ValueError(
                 f"Every two of the {len(Y)} samples share a label: y should tell some apart, for "
                 "MLHHasher learns from pairs that share none too."
@@ -299,10 +307,6 @@ class _PairedLabels:
         """Whether samples share no label with others, an array of shape (n_rows, n_others)."""
         # Products of floats go through BLAS, and are exact for counts.
         return self._Y[rows].astype(np.float32) @ self._Y[others].T.astype(np.float32) == 0
-
-
-def _blocks(n_rows):
-    return gen_batches(n_rows, _BLOCK_ROWS)
 
 
 def _loss_adjusted_inference(f, g, similar, rho, dissimilar_weight):

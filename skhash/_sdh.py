@@ -1,26 +1,30 @@
 """Supervised discrete hashing (SDH): codes from which label sets follow linearly."""
 
+import math
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.utils import check_random_state
 
 from skhash._anchors import (
     cross_product,
     draw_rows,
     kernel_width,
     rbf_kernel,
-    row_blocks,
 )
+from skhash._blocks import row_blocks
+from skhash._parts import SampledPartsMixin
 from skhash._sklearn import Interval, StrOptions
 from skhash.base import BaseHasher
+
+# Most bytes of kernel values that are kept.
+_MOST_KEPT = 2**30
 
 # Most passes over the bits in a turn, as in the authors' code.
 _MAX_PASSES = 10
 
 
-class SDHHasher(BaseHasher):
+class SDHHasher(SampledPartsMixin, BaseHasher):
     r"""Supervised discrete hashing (SDH).
 
     Codes :math:`B \in \{-1, 1\}^{n \times r}` of the :math:`n` training samples should give the
@@ -134,7 +138,10 @@ class SDHHasher(BaseHasher):
     Notes
     -----
     *Cost.* A turn takes :math:`O(n (m r + r^2 + r L))` with :math:`L` labels, after
-    :math:`O(n m^2 + m^3)` once. Memory is :math:`O(n (m + r + L) + m^2)`.
+    :math:`O(n m^2 + m^3)` once. Memory is :math:`O(n (m + r + L) + m^2)`. Where the :math:`n m`
+    kernel values would take more than 1 GiB, they are computed anew whenever they are needed,
+    twice in a turn and three times before the first: :math:`O(n m d)` with :math:`d` features each
+    time, and memory is :math:`O(n (r + L) + m^2)`.
 
     *Label sets.* Each label is a target of its own, 0 or 1, and has the same weight:
     rows of :math:`Y` are not scaled by the number of their labels. With one class each this is
@@ -146,6 +153,12 @@ class SDHHasher(BaseHasher):
     above where the turn began; later it begins at the codes so far, as here. The code's width of
     the kernel, fixed for features of length 1, would here depend on the unit; and it stops when
     :math:`P` changes little, where here the objective does. The sign of 0 is 1.
+
+    *Parts.* What `partial_fit` keeps between calls does not grow with the number of samples: at
+    most 50,000 of them, drawn uniformly from all parts, with their label sets. The hasher is that
+    of `fit` on these, in their order; which they are does not depend on the cuts. Each call learns
+    anew, so few large parts take less time than many small ones. Attributes that hold rows of the
+    training set count those of all parts. A call after `fit` starts anew.
 
     References
     ----------
@@ -173,6 +186,8 @@ class SDHHasher(BaseHasher):
         "random_state": ["random_state"],
     }
     _supervised = True
+    _takes_blocks = True
+    _row_attributes = ("anchor_indices_",)
 
     def __init__(
         self,
@@ -210,11 +225,9 @@ class SDHHasher(BaseHasher):
     def _fit(self, X, Y):
         if not np.ptp(Y, axis=0).any():
             raise ValueError(f"y should vary over the training samples, got {len(Y)} equal rows.")
-        rng = check_random_state(self.random_state)
+        rng = self._start_rng()
         self._set_kernel(X, draw_rows(len(X), self.n_anchors, rng))
-        features = np.ones((len(X), len(self.anchors_) + 1), X.dtype)
-        for rows in row_blocks(len(X)):
-            features[rows, :-1] = self._kernel(X[rows])
+        features = _Features(self._kernel, X, len(self.anchors_)).kept()
         codes = 2 * rng.randint(2, size=(self.n_bits, len(X)), dtype=np.int8) - 1
         problem = _Alternation(
             features, Y, codes, reg=self.reg, reg_labels=self.reg_labels, nu=self.nu
@@ -226,10 +239,7 @@ class SDHHasher(BaseHasher):
         self.coef_, self.intercept_ = coef[:, :-1].copy(), coef[:, -1].copy()
 
     def _project(self, X):
-        blocks = row_blocks(len(X))
-        return np.concatenate(
-            [self._kernel(X[rows]) @ self.coef_.T + self.intercept_ for rows in blocks]
-        )
+        return self._kernel(X) @ self.coef_.T + self.intercept_
 
     def _set_kernel(self, X, indices):
         """Take the rows `indices` of `X` as anchors, and settle the width of the kernel."""
@@ -253,6 +263,31 @@ class SDHHasher(BaseHasher):
             if objective[-2] - objective[-1] <= self.tol * objective[-2]:
                 break
         return objective
+
+
+class _Features:
+    """Kernel values of samples, and a 1, in blocks of rows: computed when they are asked for."""
+
+    def __init__(self, kernel, X, n_anchors):
+        self._kernel, self._X = kernel, X
+        self.shape, self.dtype = (len(X), n_anchors + 1), X.dtype
+
+    def __len__(self):
+        return len(self._X)
+
+    def __getitem__(self, rows):
+        values = np.ones((len(range(len(self))[rows]), self.shape[1]), self.dtype)
+        values[:, :-1] = self._kernel(self._X[rows])
+        return values
+
+    def kept(self):
+        """Return all in an array, or as they are where that would be too large."""
+        if math.prod(self.shape) * self.dtype.itemsize > _MOST_KEPT:
+            return self
+        values = np.empty(self.shape, self.dtype)
+        for rows in row_blocks(len(self)):
+            values[rows] = self[rows]
+        return values
 
 
 class _Alternation:
@@ -283,7 +318,9 @@ class _Alternation:
         """Pass over the bits until none changes, or often enough."""
         dtype = self.codes.dtype
         pull = self.label_coef.astype(dtype) @ self.targets.T
-        pull += dtype.type(self.nu) * (self.projection.T.astype(dtype) @ self.features.T)
+        projection = self.projection.T.astype(dtype)
+        for rows in row_blocks(len(self.features)):
+            pull[:, rows] += dtype.type(self.nu) * (projection @ self.features[rows].T)
         coupling = (self.label_coef @ self.label_coef.T).astype(dtype)
         np.fill_diagonal(coupling, 0)
         for _ in range(_MAX_PASSES):

@@ -1,13 +1,17 @@
 """Spectral hashing: eigenfunctions of the Laplacian along the principal components."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.decomposition import PCA
 
+from skhash._blocks import map_blocks
 from skhash._eigen import leading_eigenvectors, mean_and_covariance
-from skhash.base import BaseHasher
+from skhash._parts import MOST_KEPT, Sample, Sums
+from skhash.base import BaseHasher, PartialFitMixin
 
 
-class SpectralHasher(BaseHasher):
+class SpectralHasher(PartialFitMixin, BaseHasher):
     r"""Spectral hashing: eigenfunctions of the Laplacian along the principal components.
 
     Codes that are balanced, uncorrelated and alike for neighbours are the signs of the smoothest
@@ -87,6 +91,12 @@ class SpectralHasher(BaseHasher):
     empty. Here the slack is one rounding error of double precision in units of the longest range,
     so that codes do not depend on the unit of the features. A value of exactly 0 is the bit 1.
 
+    With `partial_fit`, what is kept between calls does not grow with the number of samples: sums
+    over all of them, of which the principal components are, and at most 50,000 of them, drawn
+    uniformly from all parts. Up to that number the hasher is that of `fit` on all parts. Beyond it
+    the ranges are those of the samples kept, a little shorter than of all. The cuts decide
+    nothing. A call after `fit` starts anew.
+
     References
     ----------
     Y. Weiss, A. Torralba, R. Fergus, "Spectral hashing", NIPS 2008.
@@ -101,15 +111,36 @@ class SpectralHasher(BaseHasher):
     True
     """
 
+    _takes_blocks = True
+
     def __init__(self, n_bits=32, *, n_neighbors=5):
         self.n_bits = n_bits
         self.n_neighbors = n_neighbors
 
+    @staticmethod
+    def _saved_types():
+        return Sample, Sums, _Parts
+
     def _fit(self, X, Y):  # noqa: ARG002
         if (X.min(axis=0) == X.max(axis=0)).all():
             raise ValueError(f"X should vary over the training samples, got {len(X)} equal rows.")
-        self.mean_, self.components_ = _principal_components(X, self.n_bits)
-        lower, upper = _ranges((X - self.mean_) @ self.components_.T)
+        self._learn(X, *_principal_components(X, self.n_bits))
+
+    def _learn_part(self, X, Y, first):
+        # No parameter draws: the same rows are kept in each process.
+        parts = _Parts(Sample.empty(0), None) if first else self._parts
+        self._parts = parts = parts.updated(X)
+        rows = parts.sample.rows
+        if parts.sample.n_seen == len(rows):
+            self._fit(rows, Y)
+        else:
+            components = leading_eigenvectors(parts.sums.xx, self.n_bits)[1]
+            self._learn(rows, parts.sums.mean.astype(rows.dtype), components.astype(rows.dtype))
+
+    def _learn(self, X, mean, components):
+        """Take a mean and directions, and learn their ranges and modes from rows."""
+        self.mean_, self.components_ = mean, components
+        lower, upper = _ranges(map_blocks(lambda rows: (rows - mean) @ components.T, X))
         self.directions_, self.modes_ = _smoothest_modes(upper - lower, self.n_bits)
         frequencies = np.pi * self.modes_ / (upper - lower)[self.directions_]
         self.eigenvalues_ = (frequencies**2).astype(X.dtype)
@@ -154,3 +185,17 @@ def _smoothest_modes(lengths, n_bits):
     modes = np.concatenate([np.arange(1, n + 1) for n in n_modes])
     first = np.argsort(modes / lengths[directions], kind="stable")[:n_bits]
     return directions[first], modes[first]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Sums over all parts, and a sample of them."""
+
+    sample: Sample
+    sums: Sums | None
+
+    def updated(self, X):
+        """Return the parts and one more."""
+        sums = Sums.of(X, None)
+        sums = sums if self.sums is None else self.sums + sums
+        return _Parts(self.sample.updated(X, MOST_KEPT), sums)

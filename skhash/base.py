@@ -5,9 +5,12 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skhash._blocks import ConvertedRows, is_better_converted, map_blocks, row_blocks
 from skhash._database import DatabaseMixin, unchanged_on_error
+from skhash._parts import PartialFitMixin
 from skhash._persistence import SaveMixin
 from skhash._range import in_range
 from skhash._samples import check_in_memory
@@ -71,17 +74,23 @@ class BaseHasher(
     # Whether `fit` needs label sets; without, they are for the database (BRE learns from them).
     _supervised = False
 
+    # Whether `_fit` and `_project` take what `ConvertedRows` is: large arrays of other types are
+    # then converted a block at a time.
+    _takes_blocks = False
+
     @abstractmethod
     def _fit(self, X, Y):
         """Learn from validated `X` and `Y` (indicator uint8, or None)."""
 
     @abstractmethod
     def _project(self, X):
-        """Return the projection (n_samples, n_bits) of validated `X`."""
+        """Return the projection (n_samples, n_bits) of validated `X`, a block of rows."""
 
     def _validate_X(self, X, *, reset):
         """Return `X` as the algorithm takes it, or raise."""
         check_in_memory(X)
+        if self._takes_blocks and is_better_converted(X):
+            return in_range(_validate_large(self, X, reset=reset), learns=reset)
         # The search for infinite values adds all up first, which large ones overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(
@@ -137,6 +146,8 @@ class BaseHasher(
         self._check_labels_given(y)
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
+        # What `partial_fit` keeps.
+        vars(self).pop("_parts", None)
         X = self._validate_X(X, reset=True)
         self._learn_labels(y)
         self._labels_from_fit = y is not None
@@ -164,7 +175,7 @@ class BaseHasher(
             If the hasher is not fitted.
         """
         check_is_fitted(self)
-        return self._project(self._validate_X(X, reset=False))
+        return map_blocks(self._project, self._validate_X(X, reset=False))
 
     def transform(self, X):
         """Binary codes: ``project(X) >= 0``.
@@ -184,7 +195,9 @@ class BaseHasher(
         NotFittedError
             If the hasher is not fitted.
         """
-        return (self.project(X) >= 0).view(np.uint8)
+        check_is_fitted(self)
+        X = self._validate_X(X, reset=False)
+        return map_blocks(lambda rows: self._project(rows) >= 0, X).view(np.uint8)
 
     def fit_transform(self, X, y=None):
         """Fit, and return the codes of the training set.
@@ -390,68 +403,19 @@ class BaseHasher(
         return tags
 
 
-class PartialFitMixin:
-    """`partial_fit` for a hasher that learns from parts of the training set.
-
-    A subclass defines ``_learn_part(X, Y, first)`` on validated input, and `_has_parts`.
-    """
-
-    @abstractmethod
-    def _learn_part(self, X, Y, first):
-        """Learn from one more part: validated `X`, and `Y` (indicator uint8, or None)."""
-
-    @abstractmethod
-    def _has_parts(self):
-        """Return whether there is something learnt that the next part goes on from."""
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, classes=None):
-        """Learn from one more part of the training set.
-
-        The database is left empty, for the codes of earlier parts are not known: call
-        `set_database` after the last part. The notes of the class say what is kept between calls.
-        If `partial_fit` raises, the hasher is left as it was.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training samples, in any of the forms that `fit` takes.
-
-        y : {array-like, sparse matrix} of shape (n_samples, n_labels), or array-like of shape \
-                (n_samples,), default=None
-            Label sets as an indicator matrix of 0 and 1, or class labels. Unsupervised hashers
-            ignore them.
-
-        classes : array-like of shape (n_classes,), default=None
-            In the first call, all class labels of the parts to come, where `y` holds class labels
-            and the first part may lack some. In later calls it is ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted hasher.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, `X` or `y` is malformed, `y` is missing where the
-            hasher learns from it or holds other labels than in the first call, or nothing can be
-            learnt from what was given so far.
-        """
-        with unchanged_on_error(self):
-            self._fit_part(X, y if self._supervised else None, classes)
-        return self
-
-    def _fit_part(self, X, y, classes):
-        """Do the work of `partial_fit`, in whatever state an error leaves behind."""
-        self._check_labels_given(y)
-        first = not self._has_parts()
-        X = self._validate_X(X, reset=first)
-        if first:
-            self._labels_from_fit = y is not None
-            self._learn_labels(y if y is None or classes is None else classes)
-        Y = self._encode_known(X, y)
-        self._learn_part(X, Y, first)
-        self._n_features_out = self.n_bits
-        empty = np.empty((0, -(-self.n_bits // 8)), np.uint8)
-        self._store_codes(empty, None if Y is None else Y[:0])
+def _validate_large(hasher, X, *, reset):
+    """Validate an array of another type than floats without a copy of it in double precision."""
+    name = type(hasher).__name__
+    X = validate_data(
+        hasher,
+        X,
+        reset=reset,
+        dtype=None,
+        ensure_all_finite=False,
+        ensure_min_samples=1 + reset,
+    )
+    rows = ConvertedRows(X)
+    if X.dtype.kind == "f":
+        for block in row_blocks(len(X)):
+            assert_all_finite(rows[block], estimator_name=name, input_name="X")
+    return rows

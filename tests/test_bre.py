@@ -235,7 +235,7 @@ def test_relevance_is_one_shared_label(data):
 def test_pairs_in_blocks(data, monkeypatch):
     pairs = _draw_pairs(120, 200, None)
     expected = _share_none(data[1], pairs)
-    monkeypatch.setattr("skhash._anchors._BLOCK_ROWS", 100)
+    monkeypatch.setattr("skhash._blocks._BLOCK_ROWS", 100)
     assert_array_equal(_share_none(data[1], pairs), expected)
 
 

@@ -304,7 +304,7 @@ def test_kernel_equals_its_formula(offset, data):
 def test_kernel_in_blocks(data, monkeypatch):
     X, Y = data
     expected = hasher_for("any").fit(X, Y)
-    monkeypatch.setattr("skhash._anchors._BLOCK_ROWS", 40)
+    monkeypatch.setattr("skhash._blocks._BLOCK_ROWS", 40)
     blocks = hasher_for("any").fit(X, Y)
     assert_allclose(blocks.gamma_, expected.gamma_)
     assert_allclose(blocks.mean_, expected.mean_)

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skhash import CCAITQHasher, ITQHasher
-from skhash._itq import _Sample, _Sums
+from skhash._parts import Sample, Sums
 from skhash.metrics import make_retrieval_scorer
 
 HASHERS = [ITQHasher(4, random_state=0), CCAITQHasher(4, random_state=0)]
@@ -48,7 +48,7 @@ def fit_parts(hasher, X, Y, cuts, **params):
 def test_sums_are_covariances(cuts, data):
     X, Y = data
     parts = [p for p in zip(np.split(X, cuts), np.split(Y, cuts), strict=True) if len(p[0])]
-    sums = sum((_Sums.of(*part) for part in parts), None)
+    sums = sum((Sums.of(*part) for part in parts), None)
     expected = np.cov(np.hstack([X, Y]).T, bias=True)
     assert sums.n_samples == 120
     assert_allclose(sums.mean, X.mean(axis=0), rtol=1e-13)
@@ -60,16 +60,16 @@ def test_sums_are_covariances(cuts, data):
 
 def test_sums_far_from_the_origin_lose_nothing(data):
     X, Y = data
-    near, far = _Sums.of(X, Y), _Sums.of(X[:50] + 1e8, Y[:50]) + _Sums.of(X[50:] + 1e8, Y[50:])
+    near, far = Sums.of(X, Y), Sums.of(X[:50] + 1e8, Y[:50]) + Sums.of(X[50:] + 1e8, Y[50:])
     assert_allclose(far.xx, near.xx, rtol=1e-6, atol=1e-6)
-    single = _Sums.of(X.astype(np.float32) + np.float32(1e4), Y)
+    single = Sums.of(X.astype(np.float32) + np.float32(1e4), Y)
     assert_allclose(single.xx, near.xx, rtol=1e-2, atol=1e-2)
 
 
 def test_sums_of_more_rows_than_a_block(monkeypatch, data):
-    whole = _Sums.of(*data)
-    monkeypatch.setattr("skhash._itq._BLOCK_ROWS", 7)
-    blocks = _Sums.of(*data)
+    whole = Sums.of(*data)
+    monkeypatch.setattr("skhash._blocks._BLOCK_ROWS", 7)
+    blocks = Sums.of(*data)
     assert_allclose(blocks.xx, whole.xx, rtol=1e-12)
     assert_allclose(blocks.xy, whole.xy, rtol=1e-10, atol=1e-13)
 
@@ -81,7 +81,7 @@ def test_sums_of_more_rows_than_a_block(monkeypatch, data):
 @pytest.mark.parametrize("size", [1, 17, 119, 120, 500])
 def test_sample_does_not_depend_on_the_cuts(size, cuts):
     rows = np.arange(120.0)[:, None]
-    whole, parts = _Sample.empty(3).updated(rows, size), _Sample.empty(3)
+    whole, parts = Sample.empty(3).updated(rows, size), Sample.empty(3)
     for part in np.split(rows, cuts):
         parts = parts.updated(part, size)
     assert_array_equal(parts.rows, whole.rows)
@@ -93,7 +93,7 @@ def test_sample_is_uniform():
     # 400 samples of 20 of 100 rows: each row is kept 80 times, give or take 8.
     rows, counts = np.arange(100)[:, None], np.zeros(100)
     for seed in range(400):
-        counts[_Sample.empty(seed).updated(rows, 20).rows] += 1
+        counts[Sample.empty(seed).updated(rows, 20).rows] += 1
     assert abs(counts - 80).max() < 5 * 8
 
 

@@ -253,7 +253,7 @@ def test_more_anchors_than_samples_means_all(data):
 def test_blocks_of_rows(data, monkeypatch):
     X, Y = data
     whole = hasher_for().fit(X, Y)
-    monkeypatch.setattr("skhash._anchors._BLOCK_ROWS", 32)
+    monkeypatch.setattr("skhash._blocks._BLOCK_ROWS", 32)
     blocks = hasher_for().fit(X, Y)
     assert_allclose(blocks.objective_, whole.objective_)
     assert_allclose(blocks.project(X), whole.project(X), atol=1e-8)

@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import label_binarize
 
 from skhash import CCAITQHasher, ITQHasher, LSHHasher
-from skhash._itq import _canonical_directions, _itq_rotation, _Sums
+from skhash._itq import _canonical_directions, _itq_rotation
+from skhash._parts import Sums
 
 HASHERS = [
     LSHHasher(4, random_state=0),
@@ -208,7 +209,7 @@ def test_correlations_equal_those_of_the_eigenproblem(reg, reg_labels, n_labels,
     hasher = CCAITQHasher(1, reg=reg, reg_labels=reg_labels, random_state=0).fit(X, Y)
     assert_allclose(hasher.correlations_, np.sqrt(squares), rtol=1e-8)
     assert np.all(hasher.correlations_ < 1)
-    directions, correlations = _canonical_directions(_Sums.of(X, Y), reg, reg_labels)
+    directions, correlations = _canonical_directions(Sums.of(X, Y), reg, reg_labels)
     assert_array_equal(correlations, hasher.correlations_)
     signs = np.sign((directions * vectors).sum(axis=1))[:, None]
     assert_allclose(directions, signs * vectors, rtol=1e-6, atol=1e-8)
@@ -216,7 +217,7 @@ def test_correlations_equal_those_of_the_eigenproblem(reg, reg_labels, n_labels,
 
 def test_directions_are_orthonormal_in_the_regularised_covariance(data):
     X, Y = data
-    directions, _ = _canonical_directions(_Sums.of(X, Y), 0.1, 1.0)
+    directions, _ = _canonical_directions(Sums.of(X, Y), 0.1, 1.0)
     xx, _, _ = regularised_covariances(X, Y, 0.1, 1.0)
     assert_allclose(directions @ xx @ directions.T, np.eye(5), atol=1e-12)
 
@@ -225,7 +226,7 @@ def test_directions_are_orthonormal_in_the_regularised_covariance(data):
 def test_components_rotate_scaled_canonical_directions(n_bits, data):
     X, Y = data
     hasher = CCAITQHasher(n_bits, random_state=0).fit(X, Y)
-    directions, correlations = _canonical_directions(_Sums.of(X, Y), hasher.reg, hasher.reg_labels)
+    directions, correlations = _canonical_directions(Sums.of(X, Y), hasher.reg, hasher.reg_labels)
     scaled = (directions * correlations[:, None])[:n_bits]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
     xx, _, _ = regularised_covariances(X, Y, hasher.reg, hasher.reg_labels)
@@ -258,7 +259,7 @@ def test_more_bits_than_directions_warn_once_and_work(data):
     assert hasher.components_.shape == (12, 7)
     assert np.linalg.matrix_rank(hasher.components_) == 5
     # Rows of the rotation are orthonormal: distances of projections are those of directions.
-    directions, correlations = _canonical_directions(_Sums.of(X, Y), hasher.reg, hasher.reg_labels)
+    directions, correlations = _canonical_directions(Sums.of(X, Y), hasher.reg, hasher.reg_labels)
     scaled = directions * correlations[:, None]
     assert_allclose(hasher.components_.T @ hasher.components_, scaled.T @ scaled, atol=1e-12)
     assert np.all(np.diff(hasher.quantization_errors_) <= 1e-12)
