@@ -114,6 +114,7 @@ def measure(name, path, n_part):
 
 
 def main():
+    """Make the file, and run one process a hasher."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
