@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["as_rgb", "find_faults", "is_image", "read_rgb"]
+__all__ = ["as_rgb", "find_faults", "is_image", "is_pixels", "read_rgb"]
 
 # What Pillow calls pixels whose white is not known, or that it cannot convert.
 _REFUSED = {
@@ -83,6 +83,11 @@ def is_image(value):
     from PIL import Image
 
     return isinstance(value, Image.Image)
+
+
+def is_pixels(value):
+    """Whether this has the three dimensions of one image."""
+    return getattr(value, "ndim", None) == 3
 
 
 def find_faults(paths, *, decode=False, n_threads=1):

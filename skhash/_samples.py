@@ -18,7 +18,11 @@ def check_rows(X):
     """
     if hasattr(X, "shape") or hasattr(X, "__array__"):
         return
-    name, advice = type(X).__name__, "list(X) makes a sequence of what it gives, if that ends."
+    name = type(X).__name__
+    advice = (
+        "list(X) makes a sequence of what it gives, if that ends; partial_fit and add_to_database "
+        "take lists of some of it, one after another."
+    )
     if hasattr(X, "__next__"):
         raise ValueError(
             f"X should be an array or a sequence, which can be gone through again, got a {name}. "
@@ -37,15 +41,16 @@ def check_rows(X):
 
 
 def is_lazy(X):
-    """Whether `X` has a length and rows by number, and nothing else of a sequence.
+    """Whether `X` makes its rows when they are asked for by number, and is no array.
 
-    So are data sets of torch. To numpy they seem to be without end.
+    So are data sets of torch, which are no iterables: to numpy they seem to be without end. Those
+    of Hugging Face are iterables, and have a shape without being an array.
     """
-    return (
-        hasattr(X, "__getitem__")
-        and hasattr(X, "__len__")
-        and not any(hasattr(X, name) for name in ("__iter__", "__array__", "shape"))
-    )
+    if not hasattr(X, "__getitem__") or not hasattr(X, "__len__"):
+        return False
+    if hasattr(X, "__array__") or hasattr(X, "dtype"):
+        return False
+    return hasattr(X, "shape") or not hasattr(X, "__iter__")
 
 
 def check_in_memory(X):
@@ -55,7 +60,8 @@ def check_in_memory(X):
         raise ValueError(
             f"X should be an array of shape (n_samples, n_features), got a {type(X).__name__} of "
             "which rows are made when they are asked for. np.stack([X[i] for i in range(len(X))]) "
-            "makes an array of rows that are arrays."
+            "makes an array of rows that are arrays; partial_fit and add_to_database take arrays "
+            "of some rows, one after another."
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.decomposition import PCA
 
-from skhash._blocks import map_blocks
+from skhash._blocks import row_blocks
 from skhash._eigen import leading_eigenvectors, mean_and_covariance
 from skhash._parts import MOST_KEPT, Sample, Sums
 from skhash.base import BaseHasher, PartialFitMixin
@@ -140,7 +140,7 @@ class SpectralHasher(PartialFitMixin, BaseHasher):
     def _learn(self, X, mean, components):
         """Take a mean and directions, and learn their ranges and modes from rows."""
         self.mean_, self.components_ = mean, components
-        lower, upper = _ranges(map_blocks(lambda rows: (rows - mean) @ components.T, X))
+        lower, upper = _ranges(X, mean, components)
         self.directions_, self.modes_ = _smoothest_modes(upper - lower, self.n_bits)
         frequencies = np.pi * self.modes_ / (upper - lower)[self.directions_]
         self.eigenvalues_ = (frequencies**2).astype(X.dtype)
@@ -168,10 +168,12 @@ def _principal_components(X, n):
     return mean.astype(X.dtype), components.astype(X.dtype)
 
 
-def _ranges(projections):
-    """Least and greatest value of each column, in double precision, with a little slack."""
-    lower = projections.min(axis=0).astype(np.float64)
-    upper = projections.max(axis=0).astype(np.float64)
+def _ranges(X, mean, components):
+    """Least and greatest value along each direction, in double precision, with a little slack."""
+    along = ((X[rows] - mean) @ components.T for rows in row_blocks(len(X)))
+    ends = [(block.min(axis=0), block.max(axis=0)) for block in along]
+    lower = np.min([lower for lower, _ in ends], axis=0).astype(np.float64)
+    upper = np.max([upper for _, upper in ends], axis=0).astype(np.float64)
     slack = np.finfo(np.float64).eps * (upper - lower).max()
     return lower - slack, upper + slack
 

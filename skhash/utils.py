@@ -367,17 +367,26 @@ def check_failed_fit(hasher, data):
 
 
 def check_partial_fit(hasher, data):
-    """Check `partial_fit`, if there is one: no database, and it raises as `fit` does."""
+    """Check `partial_fit`, if there is one: no database, and what raises changes nothing."""
     if not hasattr(hasher, "partial_fit"):
         return
     parts = _copy(hasher)
     _check_is("partial_fit(X, y)", parts.partial_fit(data.X[:70], data.Y[:70]), parts)
     parts.partial_fit(data.X[70:], data.Y[70:])
     _check_equal("length of database_codes_ after partial_fit", len(parts.database_codes_), 0)
-    names = _learnt(parts)
-    faulty = np.where(data.X > 2, np.nan, data.X)
-    _check_raises("partial_fit(X, y) where X has NaN", parts.partial_fit, faulty, data.Y)
-    _check_learnt("after partial_fit raised", parts, names)
+    _check_equal("n_features_in_ after partial_fit", parts.n_features_in_, data.X.shape[1])
+    names, projection = _learnt(parts), parts.project(data.X_query)
+    for what, faulty in [
+        ("has NaN", np.where(data.X > 2, np.nan, data.X)),
+        ("has a feature less", data.X[:, 1:]),
+    ]:
+        _check_raises(f"partial_fit(X, y) where X {what}", parts.partial_fit, faulty, data.Y)
+        _check_learnt("after partial_fit raised", parts, names)
+        got = parts.project(data.X_query)
+        _check_equal("project(X) after partial_fit raised", got, projection)
+    again = _copy(hasher).partial_fit(data.X[:70], data.Y[:70])
+    got = again.partial_fit(data.X[70:], data.Y[70:]).project(data.X_query)
+    _check_equal("project(X) of the same parts with the same seed", got, projection)
     parts.set_database(data.X, data.Y)
     codes = pack_codes(parts.encode_database(data.X))
     _check_equal("database_codes_ after partial_fit, set_database", parts.database_codes_, codes)

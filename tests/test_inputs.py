@@ -117,6 +117,8 @@ PILLOW = Image.fromarray(make_images()[0])
         [(PILLOW, 1)],
         [(make_images()[0], 1), (make_images()[0], 0)],
         [(torch.zeros(3, 4, 4), 1)],
+        [{"image": PILLOW, "label": 1}],
+        [{"label": 1, "pixels": make_images()[0]}],
         np.array([PILLOW, None], dtype=object)[:1],
         Series([PILLOW]),
         [np.zeros((4, 4, 3)), np.zeros((5, 4, 3))],
@@ -411,6 +413,8 @@ SEQUENCES = {
     "object array": lambda X: np.fromiter(map(Image.fromarray, X), object, len(X)),
     "Series": lambda X: Series([Image.fromarray(x) for x in X]),
     "tensors with labels": lambda X: [(torch.from_numpy(x).permute(2, 0, 1), 0) for x in X],
+    "dicts with labels": lambda X: [{"label": 3, "image": Image.fromarray(x)} for x in X],
+    "dicts of arrays": lambda X: [{"pixels": x, "box": np.zeros((2, 4))} for x in X],
     "TensorDataset": lambda X: torch.utils.data.TensorDataset(torch.from_numpy(X)),
 }
 
@@ -441,7 +445,12 @@ def test_size_of_a_sequence():
         (np.zeros((4, 0, 3), np.uint8), r"of shape \(4, 0, 3\)"),
         (np.zeros((4, 4, 3)), r"uint8, from 0 to 255, got dtype float64"),
         ((torch.zeros(3, 4, 4), 1), r"got dtype torch\.float32\. Without transforms\.ToTensor"),
-        ({"image": 1}, "got dict"),
+        ({"image": 1}, r"one image, got a dict with \['image'\], of which none are images"),
+        (
+            {"a": PILLOW, "b": np.zeros((4, 4, 3)), "label": 1},
+            r"one image, got a dict with \['a', 'b', 'label'\], of which \['a', 'b'\] are images",
+        ),
+        (torch.zeros(3), r"got Tensor of shape \(3,\)\. Feature rows should be one array"),
         ((), "got tuple"),
         (None, "got NoneType"),
         (Image.new("F", (4, 4)), "holds floating point numbers"),

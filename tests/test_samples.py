@@ -81,6 +81,40 @@ def test_data_set_gives_the_codes_of_its_images(images, fitted):
     assert hasher.score(data_set, y) == fitted.score(X, y)
 
 
+class Table:
+    """A data set as those of Hugging Face: an iterable with a shape, whose rows are dicts."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.shape = X, y, (len(X), 2)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, row):
+        return {"image": Image.fromarray(self.X[row]), "label": int(self.y[row])}
+
+    def __iter__(self):
+        return (self[row] for row in range(len(self)))
+
+
+def test_data_set_of_dicts(images, fitted):
+    X, y = images
+    table = Table(X, y)
+    assert_array_equal(fitted.transform(table), fitted.transform(X))
+    assert_array_equal(make_hasher().fit(table, y).database_codes_, fitted.database_codes_)
+    parts = make_hasher().partial_fit(table, y)
+    assert_array_equal(parts.transform(X), make_hasher().partial_fit(X, y).transform(X))
+    with pytest.raises(ValueError, match=r"Table of which rows are made.*np\.stack.*partial_fit"):
+        skhash.LSHHasher().fit(table)
+
+
+def test_stream_names_what_takes_parts(images):
+    stream = (image for image in images[0])
+    for hasher in (make_hasher(), skhash.LSHHasher()):
+        with pytest.raises(ValueError, match=r"list\(X\) .* partial_fit and add_to_database"):
+            hasher.fit(stream, images[1])
+
+
 def test_image_folder(images, fitted, tmp_path):
     X, y = images
     for label in (0, 1):

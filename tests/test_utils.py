@@ -223,6 +223,21 @@ class KeepsLastPart(ITQHasher):
         return super().partial_fit(X, y).set_database(X)
 
 
+class KeepsFaultyPart(LSHHasher):
+    """Has learnt from a part before it raises."""
+
+    def partial_fit(self, X, y=None, classes=None):
+        if hasattr(self, "components_"):
+            self.components_ = -self.components_
+        return super().partial_fit(X, y, classes)
+
+
+class ForgetsSeed(LSHHasher):
+    def _learn_part(self, X, Y, first):
+        super()._learn_part(X, Y, first)
+        self.components_ = np.random.default_rng().normal(size=self.components_.shape)
+
+
 class PicklesRounded(LSHHasher):
     def __getstate__(self):
         return super().__getstate__() | {"components_": np.round(self.components_)}
@@ -292,6 +307,8 @@ FAULTS = {
     AnotherSeed: ("check_fit_again", r"transform\(X\) of a second hasher with the same seed: exp"),
     GoesOn: ("check_fit_again", r"transform\(X\) of a second fit, to other data: expected"),
     KeepsLastPart: ("check_partial_fit", "length of database_codes_ .*: expected 0, got 60"),
+    KeepsFaultyPart: ("check_partial_fit", r"project\(X\) after partial_fit raised: expected"),
+    ForgetsSeed: ("check_partial_fit", r"project\(X\) of the same parts with the same seed: exp"),
     PicklesRounded: ("check_copies", r"transform\(X\) of the pickled hasher: expected"),
 }
 

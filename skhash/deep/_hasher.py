@@ -288,10 +288,10 @@ class DeepRankingHasher(
     -----
     `X` may be feature rows (n_samples, n_features); images (n_samples, height, width, 3) or
     (n_samples, 3, height, width) of dtype uint8, in memory or memory-mapped; a sequence of paths
-    of image files; or a sequence of images, or of tuples of an image and more, such as a map-style
-    data set of torch. Only a few batches of a mapped array, of files or of a data set are held at
-    a time. Images are turned upright, as their EXIF orientation says. The user guide says how
-    other kinds of files are read, and which are refused.
+    of image files; or a sequence of images, of tuples of an image and more, or of dicts with one
+    image, such as a map-style data set of torch or of Hugging Face. Only a few batches of a mapped
+    array, of files or of a data set are held at a time. Images are turned upright, as their EXIF
+    orientation says. The user guide says how other kinds of files are read, and which are refused.
 
     `partial_fit` trains all of the network for one epoch on one more part, at constant rates. The
     first call makes the network; after `fit`, calls go on from what was learnt. The parameters

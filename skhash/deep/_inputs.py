@@ -2,13 +2,14 @@
 
 import os
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from skhash._images import as_rgb, find_faults, is_image, read_rgb
+from skhash._images import as_rgb, find_faults, is_image, is_pixels, read_rgb
 from skhash._samples import is_lazy
 
 __all__ = [
@@ -189,9 +190,9 @@ class ImageSequence:
     Parameters
     ----------
     X : sequence
-        Of images, or tuples of which the first is one: of Pillow, or uint8 arrays or tensors of
-        shape (height, width, 3) or (3, height, width). They are asked for in one thread at a
-        time, since nothing is known of what it takes to make one.
+        Of images, tuples of which the first is one, or dicts of which one value is: of Pillow, or
+        uint8 arrays or tensors of shape (height, width, 3) or (3, height, width). They are asked
+        for in one thread at a time, since nothing is known of what it takes to make one.
 
     size : tuple (height, width), default=None
         To which they are resized; it may be set later.
@@ -236,7 +237,7 @@ class ImageSequence:
         except Exception as error:
             error.add_note(f"This was raised by row {row} of X.")
             raise
-        image = sample[0] if isinstance(sample, (tuple, list)) and len(sample) else sample
+        image = _image_of(sample, row)
         if is_image(image):
             try:
                 return _tensor(as_rgb(image))
@@ -245,14 +246,29 @@ class ImageSequence:
         return _channels_first(image, row)
 
 
+def _image_of(sample, row):
+    """Return the image of a sample, beside which there may be labels, or raise."""
+    if isinstance(sample, Mapping):
+        images = [name for name, value in sample.items() if is_image(value) or is_pixels(value)]
+        if len(images) != 1:
+            raise ValueError(
+                f"X[{row}] should hold one image, got a {type(sample).__name__} with "
+                f"{list(sample)}, of which {images or 'none'} are images. Pass a data set of "
+                "which one column holds images."
+            )
+        return sample[images[0]]
+    return sample[0] if isinstance(sample, (tuple, list)) and len(sample) else sample
+
+
 def _channels_first(image, row):
     """Return an array or a tensor as an image, or raise."""
     shape, dtype = tuple(getattr(image, "shape", ())), getattr(image, "dtype", None)
     if len(shape) != 3 or 3 not in (shape[0], shape[2]) or 0 in shape:
+        got = type(image).__name__ + (f" of shape {shape}" if shape else "")
+        rows = "Feature rows should be one array, which may be memory-mapped."
         raise ValueError(
             f"X[{row}] should be an image: one of Pillow, or an array of shape (height, width, 3) "
-            f"or (3, height, width), got {type(image).__name__}"
-            + (f" of shape {shape}." if shape else ".")
+            f"or (3, height, width), got {got}. {rows if len(shape) == 1 else ''}".rstrip()
         )
     pixels = np.array(np.asarray(image))
     if pixels.dtype != np.uint8:

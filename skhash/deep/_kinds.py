@@ -1,11 +1,12 @@
 """In which of its forms X is given to a deep hasher."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from skhash._images import is_image
+from skhash._images import is_image, is_pixels
 from skhash._samples import check_rows, is_lazy
 
 __all__ = ["input_kind"]
@@ -41,7 +42,8 @@ def input_kind(X):
     if isinstance(X, IterableDataset):
         raise ValueError(
             "X should have a length and rows by number, as a map-style data set of torch has, "
-            f"got {type(X).__name__}, an IterableDataset. list(X) makes a sequence, if it ends."
+            f"got {type(X).__name__}, an IterableDataset. list(X) makes a sequence, if it ends; "
+            "partial_fit and add_to_database take lists of some samples, one after another."
         )
     if is_lazy(X):
         return "image sequence"
@@ -60,7 +62,7 @@ def _kind_of_sequence(X):
         array = np.asarray(X)
     # Ragged or exotic.
     except (ValueError, TypeError):
-        return "image sequence" if _is_pixels(first) else "features"
+        return "image sequence" if is_pixels(first) else "features"
     return _kind_of_array(array)
 
 
@@ -98,16 +100,11 @@ def _kind_of_objects(X):
             f"X should hold paths of image files alone, got {X[wrong]!r}, of type "
             f"{type(X[wrong]).__name__}, as X[{wrong}]."
         )
-    return "image sequence" if is_image(X[0]) or _is_pixels(X[0]) else "features"
+    return "image sequence" if is_image(X[0]) or is_pixels(X[0]) else "features"
 
 
 def _is_sample(value):
-    """Whether this is what data sets of torch give: an image, and a label or more."""
-    return (
-        isinstance(value, tuple) and bool(value) and (is_image(value[0]) or _is_pixels(value[0]))
-    )
-
-
-def _is_pixels(value):
-    """Whether this has the three dimensions of one image."""
-    return getattr(value, "ndim", None) == 3
+    """Whether this is what data sets give: an image, and a label or more, by place or name."""
+    if isinstance(value, Mapping):
+        return any(is_image(part) or is_pixels(part) for part in value.values())
+    return isinstance(value, tuple) and bool(value) and (is_image(value[0]) or is_pixels(value[0]))

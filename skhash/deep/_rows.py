@@ -16,6 +16,8 @@ _BLOCK_SAMPLES = 16
 class StandardizedRowsMixin:
     """Mixin of a hasher whose network is given feature rows, standardised or as they are."""
 
+    _takes_blocks = True
+
     def _rows(self, X, *, learns):
         """Return validated feature rows as a source, standardised where the network asks for it.
 
