@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skhash._blocks import map_blocks
 from skhash.codes import pack_codes, unpack_codes
 from skhash.deep._devices import resolve_device
 from skhash.deep._encoding import code_moments, query_map, refined_codes
@@ -148,8 +149,10 @@ class NetworkCodesMixin:
 
     def _project(self, X):
         projection = self._run_network(X)
-        if not self._codes_are_relaxed():
-            return projection
+        return map_blocks(self._queried, projection) if self._codes_are_relaxed() else projection
+
+    def _queried(self, projection):
+        """Return what queries are encoded by, from what the network returns."""
         relaxed = self._relaxed(projection)
         if self.encoding_ != "joint":
             return relaxed
@@ -163,7 +166,11 @@ class NetworkCodesMixin:
         return projection if self._codes_are_relaxed() else np.tanh(projection / 2)
 
     def _encode_items(self, X):
-        relaxed = self._relaxed(self._run_network(X))
+        return map_blocks(self._item_bits, self._run_network(X))
+
+    def _item_bits(self, projection):
+        """Return the bits of items, from what the network returns."""
+        relaxed = self._relaxed(projection)
         if self.encoding_ == "signs":
             return relaxed >= 0
         return refined_codes(relaxed, self.code_moments_[0], self._code_lengths)

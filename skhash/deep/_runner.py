@@ -86,14 +86,19 @@ class Runner:
         batches = gen_batches(n_samples, size)
         if rows is not None:
             batches = [rows[batch] for batch in batches]
-        work, outputs = self.reporter.work(n_samples), []
+        work, outputs, n_done = self.reporter.work(n_samples), None, 0
         with self.autocast():
             for inputs in prefetched(source, batches):
-                outputs.append(forward(self.to_device(inputs)).float().cpu())
+                batch = forward(self.to_device(inputs)).float().cpu()
+                # Put in place one by one: all batches and their whole would be twice as much.
+                if outputs is None:
+                    outputs = torch.empty((n_samples, *batch.shape[1:]))
+                outputs[n_done : n_done + len(batch)] = batch
+                n_done += len(batch)
                 if work.step(len(inputs)):
                     done = f"{what}: {work.n_done} of {n_samples}"
                     self.reporter.say(f"{done}{work.left()}")
-        return torch.cat(outputs).numpy()
+        return outputs.numpy()
 
     @torch.inference_mode()
     def is_finite_at_zero(self, source):
