@@ -47,13 +47,14 @@ PLACES = {
     "timm": lambda module: module.startswith("deep."),
     "matplotlib": lambda module: module.startswith("metrics._plot"),
     "faiss": lambda module: module in ("_engines", "export._faiss"),
-    "pyarrow": lambda module: module == "export._arrow",
+    "pyarrow": lambda module: module in ("export._arrow", "_encode._parquet"),
+    "ray": lambda module: module == "_encode._ray",
     "onnx": lambda module: module == "deep._onnx",
     "onnxscript": lambda module: module == "deep._onnx",
     "safetensors": lambda module: module == "_persistence",
 }
 # Optional or slow to import, so only inside the function that needs them.
-INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript", "pyarrow"}
+INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript", "pyarrow", "ray"}
 
 
 def read_sources():
