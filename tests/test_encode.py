@@ -174,6 +174,9 @@ def test_each_file_is_opened_once(deep, folder, tmp_path, monkeypatch):
 ROW_SOURCES = {
     "array": lambda given: given.X,
     "mapped": lambda given: np.load(saved(given.X, given.tmp), mmap_mode="r"),
+    "part of a map": lambda given: mapped_part(given.X, given.tmp),
+    "columns first": lambda given: np.load(saved(given.X, given.tmp, "F"), mmap_mode="r"),
+    "changed copy": lambda given: changed_copy(given.X, given.tmp),
     "npy": lambda given: saved(given.X, given.tmp),
     "frame": lambda given: pd.DataFrame(given.X),
     "batches": lambda given: batches_of(given.X, 333),
@@ -186,9 +189,19 @@ ROW_SOURCES = {
 }
 
 
-def saved(X, tmp):
-    np.save(tmp / "rows.npy", X)
+def saved(X, tmp, order="C"):
+    np.save(tmp / "rows.npy", np.asarray(X, order=order))
     return tmp / "rows.npy"
+
+
+def mapped_part(X, tmp):
+    return np.load(saved(np.concatenate([X[:100], X, X[:7]]), tmp), mmap_mode="r")[100:][:-7]
+
+
+def changed_copy(X, tmp):
+    changed = np.load(saved(X[::-1], tmp), mmap_mode="c")
+    changed[:] = X
+    return changed
 
 
 def several_files(X, tmp):

@@ -1,8 +1,10 @@
 """What can be encoded: arrays, files, folders, data sets, and batches that an iterable gives."""
 
+import math
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -273,7 +275,10 @@ class ArraySource:
 
 
 class ArrayReader:
-    """Makes a chunk of rows of an array. A memory-mapped one is pickled as the place of its file.
+    """Makes a chunk of rows of an array.
+
+    Rows of a memory-mapped file are read from it: what is read by way of the map would stay in the
+    memory of the process. Pickled, the place of the file stands for them.
 
     Parameters
     ----------
@@ -282,37 +287,50 @@ class ArrayReader:
     """
 
     def __init__(self, X):
-        self.X = X
+        self._place = _place(X)
+        self._X = X if self._place is None else None
 
     def __call__(self, piece):
         """Yield one chunk."""
-        if hasattr(self.X, "iloc"):
-            rows = self.X.iloc[piece.start : piece.stop]
+        if self._place is not None:
+            rows = self._place.read(piece.start, piece.stop)
+        elif hasattr(self._X, "iloc"):
+            rows = self._X.iloc[piece.start : piece.stop]
         else:
             # A copy: what is mapped is read here, ahead of the hasher.
-            rows = np.array(self.X[piece.start : piece.stop])
+            rows = np.array(self._X[piece.start : piece.stop])
         yield Chunk(piece.start, _ids_of(piece), rows, {})
 
-    def __getstate__(self):
-        place = _place(self.X)
-        return {"X": self.X} if place is None else {"place": place}
 
-    def __setstate__(self, state):
-        self.X = state["X"] if "X" in state else np.memmap(**state["place"], mode="r")
+class _Place(NamedTuple):
+    """Where the rows of an array are in a file."""
+
+    path: str
+    offset: int
+    dtype: np.dtype
+    row_shape: tuple
+
+    def read(self, start, stop):
+        """Return some of the rows."""
+        n_values = math.prod(self.row_shape)
+        offset = self.offset + start * n_values * self.dtype.itemsize
+        count = (stop - start) * n_values
+        rows = np.fromfile(self.path, self.dtype, count, offset=offset)
+        return rows.reshape(stop - start, *self.row_shape)
 
 
 def _place(X):
-    """Return where the rows of a memory-mapped array are, as arguments of memmap, or None."""
-    if not isinstance(X, np.memmap) or X.filename is None or not X.flags.c_contiguous:
+    """Return where the rows of a memory-mapped array are, or None."""
+    is_file = isinstance(X, np.memmap) and X.filename is not None
+    # What is written into a copy on write is not in the file.
+    if not is_file or X.mode == "c" or not X.flags.c_contiguous:
         return None
     whole = X
     while isinstance(whole.base, np.memmap):
         whole = whole.base
     # Of a part of an array, `offset` is that of the whole.
-    addresses = (array.__array_interface__["data"][0] for array in (X, whole))
-    first, start = addresses
-    place = {"dtype": X.dtype, "shape": X.shape, "offset": whole.offset + first - start}
-    return {"filename": str(X.filename), **place}
+    first, start = (array.__array_interface__["data"][0] for array in (X, whole))
+    return _Place(str(X.filename), whole.offset + first - start, X.dtype, X.shape[1:])
 
 
 def _ids_of(piece):
