@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
 from pyarrow import parquet
@@ -174,6 +175,7 @@ def test_each_file_is_opened_once(deep, folder, tmp_path, monkeypatch):
 ROW_SOURCES = {
     "array": lambda given: given.X,
     "mapped": lambda given: np.load(saved(given.X, given.tmp), mmap_mode="r"),
+    "tensor": lambda given: torch.from_numpy(given.X),
     "part of a map": lambda given: mapped_part(given.X, given.tmp),
     "columns first": lambda given: np.load(saved(given.X, given.tmp, "F"), mmap_mode="r"),
     "changed copy": lambda given: changed_copy(given.X, given.tmp),

@@ -310,7 +310,7 @@ def run_python(code):
 
 def test_import_takes_neither_torch_nor_matplotlib():
     late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas", "pyarrow")
-    modules = "codes", "datasets", "export", "metrics", "neighbors"
+    modules = "codes", "datasets", "encode", "export", "metrics", "neighbors"
     shallow = "import skhash; " + "; ".join(f"skhash.{name}" for name in modules)
     # scikit-learn imports pandas where it is installed.
     given = "import sys, sklearn.utils; given = {*sys.modules}"

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 from numbers import Integral
 from pathlib import Path
 
@@ -197,11 +198,13 @@ def encode(
     }
     shards = Shards(out, manifest)
     progress = _Progress(opened.n_rows, shards, verbose)
-    for coded in run(shards.missing(opened.pieces(shard_size)), opened, coder):
-        if coded.skipped and on_error == "raise":
-            _raise_unreadable(coded)
-        shards.add(coded)
-        progress.step(coded.n_rows)
+    # Closed also by an error, which else would keep threads, or Ray, at work.
+    with closing(run(shards.missing(opened.pieces(shard_size)), opened, coder)) as chunks:
+        for coded in chunks:
+            if coded.skipped and on_error == "raise":
+                _raise_unreadable(coded)
+            shards.add(coded)
+            progress.step(coded.n_rows)
     counts = shards.finish()
     progress.end(counts)
     return Bunch(folder=Path(out), skipped=Path(out) / SKIPPED, **counts)

@@ -261,7 +261,7 @@ class ArraySource:
             )
         self.what = {"kind": "array", "shape": list(X.shape)}
         if hasattr(X, "dtype"):
-            self.what["dtype"] = np.dtype(X.dtype).str
+            self.what["dtype"] = str(X.dtype)
         self._ids = None if ids is None else as_ids(ids, self.n_rows)
         images = getattr(hasher, "batch_size", _IMAGES)
         self._batch_size = batch_size or (images if len(X.shape) == 4 else _FEATURE_ROWS)
@@ -298,7 +298,7 @@ class ArrayReader:
             rows = self._X.iloc[piece.start : piece.stop]
         else:
             # A copy: what is mapped is read here, ahead of the hasher.
-            rows = np.array(self._X[piece.start : piece.stop])
+            rows = np.array(np.asarray(self._X[piece.start : piece.stop]))
         yield Chunk(piece.start, _ids_of(piece), rows, {})
 
 
