@@ -4,7 +4,7 @@
 
 FOLDER is for JPEG files, which are written from a pack of MIRFLICKR-25K (see `_packs.py`) if they
 are not there, and for results. The hasher is `DeepRankingHasher` with 64 bits and a ResNet-18 of
-random weights on images of 64 pixels, trained for one epoch on 256 of the images. All is on the
+random weights on images of --size pixels, trained for one epoch on 256 of the images. All is on the
 CPU in float32 with one thread of torch. Seconds are of the processor: of the process, for Ray of
 all processes that it starts, sampled until they end. Lines of JSON are added to
 `benchmarks/measured/encode.jsonl`:
@@ -14,8 +14,8 @@ all processes that it starts, sampled until they end. Lines of JSON are added to
   `encode` makes codes by signs, as the loop does, and as the hasher does by default ("joint").
 * `kill`: a process that encodes gets SIGKILL at random moments and is started again, so many
   times; whether its files are those of a process that nobody killed.
-* `memory`: largest resident memory of a process that encodes so many files, or so many rows of 64
-  features in a sparse memory-mapped file, to Parquet.
+* `memory`: largest resident memory of a process before and after it encodes so many files, or so
+  many rows of 64 features in a sparse memory-mapped file, to Parquet.
 * `ray`: two processes of Ray encode, and one gets SIGKILL on the way; whether the Parquet files
   are those of one process, and the ratio of the time to that of the plain loop. The start of Ray,
   of its processes and their imports is measured by an encoding of 256 files, and given apart.
@@ -25,7 +25,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -48,7 +47,7 @@ import skhash
 
 OUTPUT = Path(__file__).parent / "measured" / "encode.jsonl"
 PACKAGES = ("numpy", "pillow", "pyarrow", "ray", "torch", "torchvision")
-SIZE, BATCH, SHARD = 64, 128, 2048
+BATCH, SHARD = 128, 2048
 N_FEATURES = 64
 
 
@@ -72,15 +71,15 @@ def write_files(folder, pack):
     beside.rename(folder)
 
 
-def make_hasher(paths, pack):
-    """Return a hasher that has seen 256 of the images."""
+def make_hasher(paths, pack, size):
+    """Return a hasher that has seen 256 of the images, in this size."""
     with np.load(pack, allow_pickle=False) as arrays:
         labels = arrays["labels"][:256]
     has_label = labels.any(axis=1)
     hasher = skhash.DeepRankingHasher(
         64,
         network=make_network,
-        image_size=SIZE,
+        image_size=size,
         batch_size=BATCH,
         max_epochs=1,
         encoding="joint",
@@ -94,27 +93,27 @@ def make_hasher(paths, pack):
 # The plain loop
 
 
-def decode(paths):
+def decode(paths, size):
     """Return images as a batch, resized."""
     images = []
     for path in paths:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        images.append(transforms.resize(image, [SIZE, SIZE], antialias=True))
+        images.append(transforms.resize(image, size, antialias=True))
     return torch.stack(images)
 
 
 @torch.inference_mode()
-def plain_loop(network, paths):
+def plain_loop(hasher, paths):
     """Return packed codes of files, and the seconds of decoding and of the rest."""
     codes, seconds = [], np.zeros(2)
     for start in range(0, len(paths), BATCH):
         times = [time.process_time()]
-        images = decode(paths[start : start + BATCH])
+        images = decode(paths[start : start + BATCH], hasher.image_size_)
         times.append(time.process_time())
         images = images.contiguous(memory_format=torch.channels_last)
-        codes.append(np.packbits(network(images).numpy() >= 0, axis=1))
+        codes.append(np.packbits(hasher.network_(images).numpy() >= 0, axis=1))
         times.append(time.process_time())
         seconds += np.diff(times)
     return np.concatenate(codes), seconds
@@ -132,14 +131,13 @@ def bench_time(given):
     """Time `encode` beside the plain loop."""
     paths, hasher = given.paths, given.hasher
     half = len(paths) // 2
-    hasher.network_.eval()
-    plain_loop(hasher.network_, paths[:BATCH])
-    before, first = plain_loop(hasher.network_, paths[:half])
+    plain_loop(hasher, paths[:BATCH])
+    before, first = plain_loop(hasher, paths[:half])
     seconds = {}
     for encoding in ("signs", "joint"):
         hasher.encoding_ = encoding
         seconds[encoding] = encode_timed(hasher, paths, given.folder / f"time-{encoding}")
-    after, second = plain_loop(hasher.network_, paths[half:])
+    after, second = plain_loop(hasher, paths[half:])
     plain = first + second
     stored = skhash.export.read_shards(given.folder / "time-signs")
     differ = np.bitwise_count(stored.codes ^ np.concatenate([before, after])).sum()
@@ -173,16 +171,24 @@ def finish(running):
 
 
 def run(order):
-    """Encode as ordered, and print seconds and the largest memory of this process."""
+    """Encode as ordered, and print the largest memory of this process before and after."""
     torch.set_num_threads(1)
     hasher = joblib.load(order.pop("hasher"))
     source, out, n_files = order.pop("source"), order.pop("out"), order.pop("n_files", None)
     if n_files is not None:
         source = sorted(map(str, Path(source).iterdir()))[:n_files]
+    before = largest_memory()
     skhash.encode(hasher, source, out, **order)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = usage.ru_utime + usage.ru_stime
-    print(json.dumps({"seconds": seconds, "mib": usage.ru_maxrss / 1024}))
+    print(json.dumps({"mib_before": before, "mib": largest_memory()}))
+
+
+def largest_memory():
+    """Return the largest resident memory of this process so far, in MiB.
+
+    What `resource.getrusage` has for it is not below that of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def content(folder):
@@ -225,7 +231,7 @@ def bench_memory(given):
     for n_files in (len(given.paths) // 5, len(given.paths)):
         shutil.rmtree(out, ignore_errors=True)
         measured = finish(start(given, given.images, out, n_files=n_files, **options))
-        yield {"what": "memory", "n_files": n_files, "mib": measured["mib"]}
+        yield {"what": "memory", "n_files": n_files, **measured}
     rows = given.folder / "rows.npy"
     X = np.random.default_rng(0).normal(size=(1000, N_FEATURES))
     joblib.dump(skhash.LSHHasher(64, random_state=0).fit(X), given.folder / "rows.joblib")
@@ -236,7 +242,7 @@ def bench_memory(given):
         np.lib.format.open_memmap(rows, mode="w+", dtype=np.float32, shape=shape)
         measured = finish(start(given, rows, out, file_format="parquet"))
         rows.unlink()
-        yield {"what": "memory", "n_rows": n_rows, "mib": measured["mib"]}
+        yield {"what": "memory", "n_rows": n_rows, **measured}
 
 
 # Ray
@@ -277,7 +283,7 @@ class Watch:
 def bench_ray(given):
     """Encode with two processes of Ray, of which one is killed."""
     options = {"file_format": "parquet", "engine": "ray", "n_workers": 2}
-    plain = sum(plain_loop(given.hasher.network_, given.paths)[1])
+    plain = sum(plain_loop(given.hasher, given.paths)[1])
     few = given.paths[: 2 * BATCH]
     with Watch() as at_start:
         encode_timed(given.hasher, few, given.folder / "ray-few", **options)
@@ -324,6 +330,7 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pack", type=Path)
     parser.add_argument("--n-files", type=int)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
@@ -335,12 +342,13 @@ def main():
     write_files(given.images, given.pack)
     given.folder.mkdir(exist_ok=True)
     given.paths = sorted(map(str, given.images.iterdir()))[: given.n_files]
-    given.hasher, given.hasher_file = make_hasher(given.paths, given.pack), given.data / "hasher"
+    given.hasher = make_hasher(given.paths, given.pack, given.size)
+    given.hasher_file = given.data / "hasher.joblib"
     joblib.dump(given.hasher, given.hasher_file)
     versions = {package: version(package) for package in PACKAGES}
     for task in given.tasks:
         for line in TASKS[task](given):
-            line = rounded(line) | {"versions": versions}
+            line = rounded(line) | {"size": given.size, "versions": versions}
             print(line)
             with given.output.open("a") as file:
                 file.write(json.dumps(line) + "\n")
