@@ -4,9 +4,9 @@
 
 FOLDER is for JPEG files, which are written from a pack of MIRFLICKR-25K (see `_packs.py`) if they
 are not there, and for results. The hasher is `DeepRankingHasher` with 64 bits and a ResNet-18 of
-random weights on images of --size pixels, trained for one epoch on 256 of the images. All is on the
-CPU in float32 with one thread of torch. Seconds are of the processor: of the process, for Ray of
-all processes that it starts, sampled until they end. Lines of JSON are added to
+random weights on images of 64 pixels (`--size`), trained for one epoch on 256 of the images. All
+is on the CPU in float32 with one thread of torch. Seconds are of the processor: of the process,
+for Ray of all processes that it starts, sampled until they end. Lines of JSON are added to
 `benchmarks/measured/encode.jsonl`:
 
 * `time`: a plain loop with Pillow, torchvision and torch (decode, resize, forward pass, signs,
