@@ -28,6 +28,7 @@ __all__ = [
     "codes",
     "datasets",
     "deep",
+    "encode",
     "export",
     "load",
     "metrics",
@@ -39,6 +40,7 @@ __all__ = [
 # What is imported when it is first asked for, so that `import skhash` does not import torch.
 _LATE = {
     "DeepRankingHasher": "skhash.deep._hasher",
+    "encode": "skhash._encode._function",
     "load": "skhash._load",
     "show_versions": "skhash.utils",
 }

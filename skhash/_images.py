@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["as_rgb", "find_faults", "is_image", "is_pixels", "read_rgb"]
+__all__ = ["as_rgb", "find_faults", "is_image", "is_pixels", "read_file", "read_rgb"]
 
 # What Pillow calls pixels whose white is not known, or that it cannot convert.
 _REFUSED = {
@@ -57,6 +57,29 @@ def read_rgb(file):
         # Decoders meet damaged data with errors of any type.
         except Exception as error:
             raise ValueError(f"cannot be decoded as an image: {_reason(error)}") from error
+
+
+def read_file(path):
+    """Return the image of a file of which nothing is known, as `read_rgb` does.
+
+    Parameters
+    ----------
+    path : str
+        The file. What is no regular file, or empty, is not opened.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3), dtype uint8
+        Upright, RGB.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, with the phrase that `find_faults` has for it.
+    """
+    if fault := _fault_of_kind(path):
+        raise ValueError(fault)
+    return read_rgb(path)
 
 
 def as_rgb(image):
@@ -123,17 +146,8 @@ def find_faults(paths, *, decode=False, n_threads=1):
 
 def _fault(path, decode):
     """Return what is wrong with a file, or None."""
-    try:
-        status = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
-    except (OSError, ValueError) as error:
-        return f"cannot be opened: {_reason(error)}"
-    # To open a pipe would wait for its other end.
-    if not stat.S_ISREG(status.st_mode):
-        return "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"
-    if status.st_size == 0:
-        return "is empty"
+    if fault := _fault_of_kind(path):
+        return fault
     try:
         if decode:
             read_rgb(path)
@@ -143,6 +157,20 @@ def _fault(path, decode):
     except ValueError as error:
         return str(error)
     return None
+
+
+def _fault_of_kind(path):
+    """Return what is wrong with a file as far as shows without opening it, or None."""
+    try:
+        status = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened: {_reason(error)}"
+    # To open a pipe would wait for its other end.
+    if not stat.S_ISREG(status.st_mode):
+        return "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"
+    return "is empty" if status.st_size == 0 else None
 
 
 def _open(file):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhash._io import check_folder, replaced_file
 
-__all__ = ["SaveMixin", "read_class_name", "read_state", "write_state"]
+__all__ = ["SaveMixin", "digest_state", "read_class_name", "read_state", "write_state"]
 
 _FORMAT = 1
 # What scikit-learn keeps on an estimator that is neither a parameter nor learnt.
@@ -242,6 +242,31 @@ def read_state(path, types=()):
         )
     known = {kind.__name__: kind for kind in types}
     return {name: _decode(node, tensors, known) for name, node in content["state"].items()}
+
+
+def digest_state(state, types=()):
+    """Return a hash of a dict of attributes.
+
+    Parameters
+    ----------
+    state : dict
+        Values by name. Those that a file without code cannot hold count by their classes.
+
+    types : tuple of type, default=()
+        Classes whose instances count by their ``vars``.
+
+    Returns
+    -------
+    digest : str
+        Hexadecimal digits, the same in each process.
+    """
+    tree, tensors = {}, {}
+    for name in sorted(state):
+        try:
+            tree[name] = _encode(state[name], name, tensors, types)
+        except _NotWritableError:
+            tree[name] = type(state[name]).__qualname__
+    return _checksum(json.dumps(tree), tensors)
 
 
 def read_class_name(path):

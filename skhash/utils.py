@@ -38,6 +38,7 @@ _DEPENDENCIES = (
     "onnxruntime",
     "faiss-cpu",
     "pyarrow",
+    "ray",
     "psycopg",
     "clickhouse-connect",
     "lancedb",

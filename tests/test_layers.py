@@ -47,13 +47,14 @@ PLACES = {
     "timm": lambda module: module.startswith("deep."),
     "matplotlib": lambda module: module.startswith("metrics._plot"),
     "faiss": lambda module: module in ("_engines", "export._faiss"),
-    "pyarrow": lambda module: module == "export._arrow",
+    "pyarrow": lambda module: module in ("export._arrow", "_encode._parquet"),
+    "ray": lambda module: module == "_encode._ray",
     "onnx": lambda module: module == "deep._onnx",
     "onnxscript": lambda module: module == "deep._onnx",
     "safetensors": lambda module: module == "_persistence",
 }
 # Optional or slow to import, so only inside the function that needs them.
-INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript", "pyarrow"}
+INSIDE_FUNCTIONS = {"timm", "matplotlib", "faiss", "onnx", "onnxscript", "pyarrow", "ray"}
 
 
 def read_sources():
@@ -309,7 +310,7 @@ def run_python(code):
 
 def test_import_takes_neither_torch_nor_matplotlib():
     late = ("torch", "torchvision", "timm", "matplotlib", "PIL", "faiss", "pandas", "pyarrow")
-    modules = "codes", "datasets", "export", "metrics", "neighbors"
+    modules = "codes", "datasets", "encode", "export", "metrics", "neighbors"
     shallow = "import skhash; " + "; ".join(f"skhash.{name}" for name in modules)
     # scikit-learn imports pandas where it is installed.
     given = "import sys, sklearn.utils; given = {*sys.modules}"

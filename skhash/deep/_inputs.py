@@ -1,15 +1,14 @@
 """What X may be for a deep hasher, served as tensors a batch at a time."""
 
 import os
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from skhash._images import as_rgb, find_faults, is_image, is_pixels, read_rgb
+from skhash._ahead import map_ahead
+from skhash._images import as_rgb, find_faults, is_image, is_pixels, read_file, read_rgb
 from skhash._samples import is_lazy
 
 __all__ = [
@@ -19,6 +18,7 @@ __all__ = [
     "ImageSequence",
     "flip_some",
     "prefetched",
+    "read_images",
 ]
 
 
@@ -184,6 +184,34 @@ class ImageFiles:
         )
 
 
+def read_images(paths, size):
+    """Decode image files of which nothing is known, each opened once.
+
+    Parameters
+    ----------
+    paths : list of str
+        The files.
+
+    size : tuple (height, width)
+        To which they are resized.
+
+    Returns
+    -------
+    images : ndarray of shape (n_files, 3, height, width), dtype uint8
+        The images; black where a file cannot be read.
+
+    faults : dict of int to str
+        Why files cannot be read, by their rows.
+    """
+    images, faults = np.zeros((len(paths), 3, *size), np.uint8), {}
+    for row, path in enumerate(paths):
+        try:
+            images[row] = _resized(_tensor(read_file(path)), size).numpy()
+        except ValueError as error:
+            faults[row] = str(error)
+    return images, faults
+
+
 class ImageSequence:
     """Images that a sequence gives one at a time, such as a data set of torch.
 
@@ -314,15 +342,5 @@ def flip_some(images):
 
 
 def prefetched(source, batches):
-    """Yield ``source.batch(rows)`` for each of `batches`, read ahead in the source's threads."""
-    if source.n_threads == 0:
-        yield from map(source.batch, batches)
-        return
-    with ThreadPoolExecutor(source.n_threads) as pool:
-        pending = deque()
-        for rows in batches:
-            pending.append(pool.submit(source.batch, rows))
-            if len(pending) > source.n_threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    """Return an iterator of ``source.batch(rows)``, read ahead in the source's threads."""
+    return map_ahead(source.batch, batches, source.n_threads)

@@ -1,12 +1,14 @@
 """What samples are to a deep hasher: validated, and codes of files of which some are damaged."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from skhash._samples import check_minimum
 from skhash._sklearn import StrOptions, validate_parameter_constraints
-from skhash.deep._inputs import ImageArray, ImageFiles, ImageSequence
+from skhash.deep._inputs import ImageArray, ImageFiles, ImageSequence, read_images
 from skhash.deep._kinds import input_kind
 from skhash.deep.networks import choose_image_size
 
@@ -36,6 +38,12 @@ class TakesSamplesMixin:
             self.image_size_ = choose_image_size(self.image_size, self.network, source.native_size)
         source.size = self.image_size_
         return source
+
+    def _file_reader(self):
+        """Return what makes images, and faults, of a list of paths; None for feature rows."""
+        if self._input_kind == "features":
+            return None
+        return partial(read_images, size=self.image_size_)
 
     def encode_files(self, paths, *, method="encode_database", on_error="raise"):
         """Binary codes of image files, where files that cannot be read may be left out.

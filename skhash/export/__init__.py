@@ -15,18 +15,21 @@ from skhash.export._postgres import (
     search_postgres,
     write_postgres,
 )
+from skhash.export._shards import iter_shards, read_shards
 from skhash.export._stored import StoredCodes
 
 __all__ = [
     "StoredCodes",
     "clickhouse_sql",
     "from_arrow",
+    "iter_shards",
     "postgres_sql",
     "read_clickhouse",
     "read_faiss",
     "read_lancedb",
     "read_parquet",
     "read_postgres",
+    "read_shards",
     "search_clickhouse",
     "search_lancedb",
     "search_postgres",

@@ -1,0 +1,1 @@
+"""Large numbers of images or rows, encoded into shards of packed codes."""
