@@ -15,6 +15,10 @@ one pass of `numpy.bitwise_xor` and `numpy.bitwise_count` over all pairs of the 
 a query at a time, of which nothing is kept. Then the peak of memory by `tracemalloc`, the table of
 counts included, in runs of their own.
 
+Third table: counting 1,000 queries and a million items by `HammingHistogram.from_shards`, a shard
+after the other against one pass, in seconds of the processor; and in two processes, in seconds of
+the clock, the start of the processes not counted. Shards are files of packed codes and label sets.
+
 Lines of one thread are in seconds of the processor, which other load changes little; lines of
 several are in seconds of the clock, with those of one beside them. The sides of a table run in
 turns and medians are printed.
@@ -23,7 +27,10 @@ turns and medians are printed.
 import argparse
 import time
 import tracemalloc
+from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import sklearn.metrics
@@ -147,6 +154,38 @@ def compare_counting(n_queries, n_items, n_jobs, n_repeats):
         print_peak(lambda memory=working_memory: count(working_memory=memory), working_memory)
 
 
+def compare_shards(n_queries, n_items, n_jobs, n_repeats):
+    """Print the third table."""
+    queries, database = make_side(n_queries, 0), make_side(n_items, 1)
+    one_pass = lambda: HammingHistogram.from_packed(*queries, *database, n_bits=N_BITS)  # noqa: E731
+    options = {"n_bits": N_BITS, "n_labels": N_LABELS}
+    whole = one_pass()
+    print(f"Shards: {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, {N_LABELS} labels")
+    print(f"{'':44} {'seconds':>10} {'ratio':>9}")
+    with TemporaryDirectory() as folder:
+        for n_shards in (1, 4, 10, 40):
+            shards = save_shards(Path(folder), database, n_shards)
+            count = partial(HammingHistogram.from_shards, *queries, shards, **options)
+            reference, one = medians_in_turns([one_pass, count], n_repeats)
+            print_line(f"{n_shards} shards, one after the other", one, reference)
+            # The first call starts the processes.
+            assert count(n_jobs=n_jobs) == whole
+            functions = [one_pass, partial(count, n_jobs=n_jobs)]
+            reference, several = medians_in_turns(functions, n_repeats, time.perf_counter)
+            print_line(f"{n_shards} shards, by the clock: n_jobs={n_jobs}", several, reference)
+
+
+def save_shards(folder, database, n_shards):
+    """Write the codes and labels of shards, and return their paths."""
+    shards = []
+    for number, rows in enumerate(np.array_split(np.arange(len(database[0])), n_shards)):
+        paths = tuple(folder / f"{name}{number}.npy" for name in ("codes", "labels"))
+        for path, side in zip(paths, database, strict=True):
+            np.save(path, side[rows])
+        shards.append(paths)
+    return shards
+
+
 def evaluate_all(histogram):
     """Print the seconds of each metric."""
     for name in ("ndcg", "acg", "average_precision", "weighted_average_precision", "recall"):
@@ -182,6 +221,7 @@ def main():
     print(f"NumPy {np.__version__}, scikit-learn {sklearn.__version__}, median of {args.repeats}")
     compare_evaluations(args.queries[0], args.items[0], args.few, args.repeats)
     compare_counting(args.queries[1], args.items[1], args.n_jobs, args.repeats)
+    compare_shards(args.queries[0], 10 * args.items[0], args.n_jobs, args.repeats)
 
 
 if __name__ == "__main__":

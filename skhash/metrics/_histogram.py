@@ -23,6 +23,7 @@ from skhash.metrics._parameters import (
     of_metric,
 )
 from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._shards import ShardsMixin
 
 __all__ = ["HammingHistogram"]
 
@@ -80,14 +81,14 @@ def _method(metric):
     return of_metric(method, metric, name, {**CUTS, **POLICIES})
 
 
-class HammingHistogram:
+class HammingHistogram(ShardsMixin):
     """Numbers of items at each Hamming distance and relevance, for every query.
 
     Hamming distances take ``n_bits + 1`` values, and relevances (numbers of shared labels) take
     few. So this table holds all that a ranking by Hamming distance determines. Every metric is a
     closed form of it [1]_ and a method here. Once the items are counted, all metrics are known at
     every cut-off. Histograms of the parts of a database add up to that of the whole, so parts can
-    be counted apart, on other machines too.
+    be counted apart, on other machines too: :meth:`from_shards`.
 
     Parameters
     ----------
