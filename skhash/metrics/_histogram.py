@@ -172,9 +172,7 @@ class HammingHistogram(ShardsMixin):
         self.counts = counts.astype(np.int64, copy=False)
 
     @classmethod
-    @validate_params(
-        {**CODES_AND_LABELS, **N_BITS, **RESOURCES}, prefer_skip_nested_validation=True
-    )
+    @validate_params(CODES_AND_LABELS | N_BITS | RESOURCES, prefer_skip_nested_validation=True)
     def from_codes(
         cls,
         query_codes,
@@ -210,7 +208,7 @@ class HammingHistogram(ShardsMixin):
 
         n_jobs : int, default=None
             Threads that share the queries. None means 1 outside of a
-            :func:`joblib.parallel_config` context, -1 all processors.
+            :class:`joblib.parallel_config` context, -1 all processors.
 
         working_memory : float, default=None
             Bound on the temporaries of the counting in MiB, packed input and result not
@@ -236,7 +234,7 @@ class HammingHistogram(ShardsMixin):
 
     @classmethod
     @validate_params(
-        {"n_bits": [Interval(Integral, 1, None, closed="left")], **RESOURCES},
+        {"n_bits": [Interval(Integral, 1, None, closed="left")]} | RESOURCES,
         prefer_skip_nested_validation=True,
     )
     def from_packed(
@@ -293,12 +291,7 @@ class HammingHistogram(ShardsMixin):
 
     @classmethod
     @validate_params(
-        {
-            "codes": ["array-like"],
-            "labels": ["array-like", "sparse matrix"],
-            **N_BITS,
-            **RESOURCES,
-        },
+        {"codes": ["array-like"], "labels": ["array-like", "sparse matrix"]} | N_BITS | RESOURCES,
         prefer_skip_nested_validation=True,
     )
     def leave_one_out(cls, codes, labels, *, n_bits=None, n_jobs=None, working_memory=None):
@@ -468,7 +461,7 @@ class HammingHistogram(ShardsMixin):
             )
         return cls(counts)
 
-    @validate_params({**METRIC, **CUTS, **POLICIES}, prefer_skip_nested_validation=True)
+    @validate_params(METRIC | CUTS | POLICIES, prefer_skip_nested_validation=True)
     def evaluate(self, metric, *, k=None, radius=None, ties="mean", empty=0, **options):
         """Evaluate a metric, by its name.
 
