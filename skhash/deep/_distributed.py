@@ -226,7 +226,7 @@ def joined_ranks():
 
 
 def _init_group():
-    """Make the processes that torchrun has started a group, each with a GPU if there are enough."""
+    """Make a group of the processes that torchrun started, each with a GPU if there are enough."""
     # Codes, labels and decisions go by the CPU, whatever trains.
     backend = "gloo"
     if 0 < int(os.environ["LOCAL_WORLD_SIZE"]) <= torch.cuda.device_count():

@@ -13,7 +13,7 @@ from skhash.deep._parameters import check_effects, check_held_out, warn_of_rando
 from skhash.deep._progress import Reporter
 from skhash.deep._rows import check_varies, mean_and_scale
 from skhash.deep._solvers import AdamWSolver, PaperSolver
-from skhash.deep._together import check_alike, together
+from skhash.deep._together import check_alike, has_callbacks, together
 from skhash.deep._trainer import Stage, Trainer, new_history
 from skhash.deep._watching import HeldOutScore, Watcher
 from skhash.deep.losses import check_learnable, start_loss
@@ -128,7 +128,7 @@ class TrainsMixin:
             tol=self.tol,
             checkpoint=checkpoint,
             resumed=resumed,
-            watcher=watcher,
+            watcher=watcher if ranks.agreed(has_callbacks(self)) else None,
             keeps_on_interrupt=self.on_interrupt == "keep",
         )
         trainer.run_stages(self._stages(X, X_val, trainer, standardize=start_from is None))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from skhash.deep._checkpoint import described, digest
 from skhash.deep._distributed import joined_ranks
 
-__all__ = ["check_alike", "together"]
+__all__ = ["check_alike", "has_callbacks", "together"]
 
 # Parameters in which processes may differ: the first one decides, or each for itself.
 _OF_A_PROCESS = {"checkpoint_dir", "device", "random_state", "verbose"}
@@ -22,6 +22,11 @@ def together(hasher):
         vars(hasher).pop("_ranks", None)
         if callbacks is not None:
             hasher._skl_callbacks = callbacks
+
+
+def has_callbacks(hasher):
+    """Return whether there are callbacks of scikit-learn to call."""
+    return bool(vars(hasher).get("_skl_callbacks"))
 
 
 def check_alike(ranks, hasher, device, *, X, y, X_val=None, y_val=None):

@@ -400,10 +400,11 @@ class Trainer:
         return self.loss(self.ranks.gathered(projection, n), labels, progress)
 
     def _forward(self, stage):
-        """Return what maps inputs, of a batch of a size, to projections in the steps of a stage."""
+        """Return what maps inputs, and the size of the batch, to projections in the steps."""
         if self._running[0] is not stage:
-            forward = self.ranks.wrapped(stage.part, stage.compiled or stage.forward)
-            self._running = stage, forward
+            # A compiled network is asked for its length where it is taken for true or false.
+            forward = stage.forward if stage.compiled is None else stage.compiled
+            self._running = stage, self.ranks.wrapped(stage.part, forward)
         return self._running[1]
 
     def _batches(self, epoch):
