@@ -7,11 +7,13 @@ import torch
 
 from skhash.deep._checkpoint import open_checkpoint
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
+from skhash.deep._distributed import ALONE
 from skhash.deep._inputs import FeatureRows
 from skhash.deep._parameters import check_effects, check_held_out, warn_of_random_features
 from skhash.deep._progress import Reporter
 from skhash.deep._rows import check_varies, mean_and_scale
 from skhash.deep._solvers import AdamWSolver, PaperSolver
+from skhash.deep._together import check_alike, has_callbacks, together
 from skhash.deep._trainer import Stage, Trainer, new_history
 from skhash.deep._watching import HeldOutScore, Watcher
 from skhash.deep.losses import check_learnable, start_loss
@@ -27,10 +29,14 @@ _N_EPOCHS, _N_ROW_EPOCHS, _N_STEPS = 20, 40, 500
 class TrainsMixin:
     """Mixin of a hasher which builds its `network_` in `_build` and names its loss."""
 
+    # The processes that train together, while they do.
+    _ranks = ALONE
+
     def fit(self, X, y=None, *, X_val=None, y_val=None):
         """Train the network, and keep the training set as the database.
 
-        If `fit` raises, the hasher is left as it was before the call.
+        If `fit` raises, the hasher is left as it was before the call. Under ``torchrun`` the
+        processes train one network together, see the user guide.
 
         Parameters
         ----------
@@ -60,14 +66,16 @@ class TrainsMixin:
         ------
         ValueError
             If a parameter is out of range, `X` or `y` is malformed, `y` is missing, or `X_val`
-            and `y_val` are malformed, not both given, or given without `early_stopping`.
+            and `y_val` are malformed, not both given, or given without `early_stopping`; or if
+            processes that train together were not given the same.
 
         KeyboardInterrupt
             If the user interrupts, see `on_interrupt`.
         """
         self._given_held_out = (X_val, y_val)
         try:
-            return super().fit(X, y)
+            with together(self):
+                return super().fit(X, y)
         finally:
             vars(self).pop("_given_held_out", None)
 
@@ -88,8 +96,10 @@ class TrainsMixin:
 
     def _fit(self, X, Y):
         check_effects(self, self._chosen_network())
-        device, seed = resolve_device(self.device), draw_seed(self.random_state)
+        device, ranks = resolve_device(self.device), self._ranks
         X_val, Y_val = self._validated_held_out()
+        check_alike(ranks, self, device, X=X, y=Y, X_val=X_val, y_val=Y_val)
+        seed = ranks.agreed(draw_seed(self.random_state))
         rows, score = self._split(X, Y, Y_val, seed)
         loss, n_epochs = self._chosen_loss(Y), self._n_epochs(len(X))
         check_varies(X)
@@ -99,7 +109,7 @@ class TrainsMixin:
             warn_of_random_features(self, self._chosen_network())
         params = self.get_params(deep=False)
         checkpoint = open_checkpoint(params, X, Y, device, n_epochs, X_val, Y_val)
-        resumed = None if checkpoint is None else checkpoint.load()
+        resumed = None if checkpoint is None else ranks.told(checkpoint.load)
         self.history_ = new_history(scored=self.early_stopping)
         self.loss_curve_ = self.history_["loss"]
         watcher, draws = Watcher(self, X, Y), OwnDraws(seed, device)
@@ -118,7 +128,7 @@ class TrainsMixin:
             tol=self.tol,
             checkpoint=checkpoint,
             resumed=resumed,
-            watcher=watcher,
+            watcher=watcher if ranks.agreed(has_callbacks(self)) else None,
             keeps_on_interrupt=self.on_interrupt == "keep",
         )
         trainer.run_stages(self._stages(X, X_val, trainer, standardize=start_from is None))
@@ -185,11 +195,12 @@ class TrainsMixin:
             n_epochs=self.head_epochs + n_epochs,
             history=self.history_,
             reporter=self._reporter(),
+            ranks=self._ranks,
             **more,
         )
 
     def _reporter(self):
-        return Reporter(type(self).__name__, self.verbose)
+        return Reporter(type(self).__name__, self.verbose and self._ranks.is_first)
 
     def _stages(self, X, X_val, trainer, *, standardize):
         """Yield the stages that are left, each made when it is asked for."""

@@ -514,4 +514,5 @@ class DeepRankingHasher(
             precision=self.precision,
             batch_size=self.batch_size,
             reporter=self._reporter(),
+            ranks=self._ranks,
         )

@@ -334,9 +334,12 @@ def _resized(images, size):
     return transforms.resize(images, list(size), antialias=True)
 
 
-def flip_some(images):
-    """Mirror each image of a batch with probability one half, in place."""
-    chosen = torch.rand(len(images), device=images.device) < 0.5
+def flip_some(images, n, rows):
+    """Mirror each of some images with probability one half, in place.
+
+    It is drawn for all `n` images of the batch of which these are the `rows`, a slice.
+    """
+    chosen = torch.rand(n, device=images.device)[rows] < 0.5
     images[chosen] = transforms.horizontal_flip(images[chosen])
     return images
 

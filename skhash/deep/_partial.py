@@ -11,6 +11,7 @@ from skhash.base import PartialFitMixin
 from skhash.deep._devices import OwnDraws, draw_seed, resolve_device
 from skhash.deep._parameters import check_effects
 from skhash.deep._rows import check_varies
+from skhash.deep._together import check_alike, together
 from skhash.deep._trainer import new_history
 
 __all__ = ["TrainsInPartsMixin"]
@@ -24,6 +25,12 @@ class TrainsInPartsMixin(PartialFitMixin):
 
     @torch.inference_mode(False)
     def _learn_part(self, X, Y, first):
+        with together(self):
+            check_alike(self._ranks, self, resolve_device(self.device), X=X, y=Y)
+            self._learn_together(X, Y, first)
+
+    def _learn_together(self, X, Y, first):
+        """Do the work of `_learn_part`."""
         check_minimum(len(X), 2, self)
         check_effects(self, self._chosen_network())
         if not first and self.network_.n_bits != self.n_bits:
@@ -33,7 +40,9 @@ class TrainsInPartsMixin(PartialFitMixin):
             )
         # Copies: an error is to leave what the last call left.
         state = copy.deepcopy(getattr(self, "_partial", None))
-        state = state or {"seed": draw_seed(self.random_state), "n_calls": 0, "loss": None}
+        if state is None:
+            seed = self._ranks.agreed(draw_seed(self.random_state))
+            state = {"seed": seed, "n_calls": 0, "loss": None}
         device = resolve_device(self.device)
         draws = OwnDraws([state["seed"], state["n_calls"]], device)
         with draws.active():

@@ -1,9 +1,9 @@
 """A network on its device, at its precision: what goes through it, and what comes out."""
 
 import torch
-from sklearn.utils import gen_batches
 
 from skhash.deep._devices import has_bfloat16
+from skhash.deep._distributed import ALONE
 from skhash.deep._inputs import prefetched
 from skhash.deep._progress import Reporter
 
@@ -33,10 +33,14 @@ class Runner:
 
     reporter : Reporter, default=None
         Is told how far a run is; None tells the log at the level of debugging.
+
+    ranks : Ranks or Alone, default=ALONE
+        The processes that run it together, each on its share of the inputs.
     """
 
-    def __init__(self, network, *, images, precision, batch_size, reporter=None):
+    def __init__(self, network, *, images, precision, batch_size, reporter=None, ranks=ALONE):
         self.network = network
+        self.ranks = ranks
         self.images = images
         self.batch_size = batch_size
         self.reporter = reporter or Reporter("Runner", verbose=False)
@@ -81,11 +85,8 @@ class Runner:
         -------
         outputs : ndarray of shape (n_rows, n_outputs), dtype float32
         """
-        size = self.batch_size if self.images else _FEATURE_ROWS
-        n_samples = len(source if rows is None else rows)
-        batches = gen_batches(n_samples, size)
-        if rows is not None:
-            batches = [rows[batch] for batch in batches]
+        n_all = len(source if rows is None else rows)
+        batches, n_samples = self._own_batches(n_all, rows)
         work, outputs, n_done = self.reporter.work(n_samples), None, 0
         with self.autocast():
             for inputs in prefetched(source, batches):
@@ -93,12 +94,23 @@ class Runner:
                 # Put in place one by one: all batches and their whole would be twice as much.
                 if outputs is None:
                     outputs = torch.empty((n_samples, *batch.shape[1:]))
-                outputs[n_done : n_done + len(batch)] = batch
+                outputs[n_done : n_done + len(batch)] = batch[: n_samples - n_done]
                 n_done += len(batch)
                 if work.step(len(inputs)):
                     done = f"{what}: {work.n_done} of {n_samples}"
                     self.reporter.say(f"{done}{work.left()}")
-        return outputs.numpy()
+        return self.ranks.collected(outputs, n_all).numpy()
+
+    def _own_batches(self, n_all, rows):
+        """Return the batches of the own share of inputs, and how many inputs these are."""
+        start, stop, _ = self.ranks.share(n_all).indices(n_all)
+        size = self.batch_size if self.images else _FEATURE_ROWS
+        # A process without inputs runs one, which is left out of what is collected.
+        ends = range(start, stop, size) or [start - 1]
+        batches = [slice(at, min(at + size, max(stop, start))) for at in ends]
+        if rows is not None:
+            batches = [rows[batch] for batch in batches]
+        return batches, stop - start
 
     @torch.inference_mode()
     def is_finite_at_zero(self, source):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from skhash.deep._distributed import ALONE
 from skhash.deep._inputs import FeatureRows, ImageArray, ImageFiles, flip_some, prefetched
 from skhash.deep._progress import Reporter, spoken
 from skhash.deep.sampling import epoch_batches
@@ -25,6 +26,9 @@ class Stage:
     ----------
     forward : callable
         The part: maps a batch on the device to projections (n, n_bits).
+
+    part : torch.nn.Module
+        The module that has its parameters.
 
     source : FeatureRows, ImageArray or ImageFiles
         Its inputs, of all samples.
@@ -42,7 +46,8 @@ class Stage:
         Number of epochs in the stages before.
 
     augment : callable or None
-        Changes a batch on the device at random; None leaves it as it is.
+        ``augment(inputs, n, rows)`` changes inputs on the device at random, which are the `rows`
+        of a batch of `n`; None leaves them as they are.
 
     compiled : callable or None
         What `forward` is compiled to, which steps run instead; None runs `forward` itself.
@@ -55,6 +60,7 @@ class Stage:
     """
 
     forward: Callable
+    part: torch.nn.Module
     source: FeatureRows | ImageArray | ImageFiles
     n_epochs: int | None
     set_mode: Callable
@@ -70,6 +76,7 @@ class Stage:
         """Return the stage of the head of a network alone, on the features of its backbone."""
         return cls(
             network.project,
+            network.head,
             features,
             n_epochs,
             network.train_head,
@@ -83,6 +90,7 @@ class Stage:
     def of_all(cls, network, source, n_epochs, *, offset, mirrored, compiled, held_out=None):
         """Return the stage of all of a network, images `mirrored` at random or not."""
         return cls(
+            network,
             network,
             source,
             n_epochs,
@@ -175,6 +183,9 @@ class Trainer:
     reporter : Reporter, default=None
         Is told what happens; None tells the log at the level of debugging.
 
+    ranks : Ranks or Alone, default=ALONE
+        The processes that train together, each on its share of a batch.
+
     keeps_on_interrupt : bool, default=False
         Whether a KeyboardInterrupt ends :meth:`run_stages` after the last whole epoch.
 
@@ -204,6 +215,7 @@ class Trainer:
         resumed=None,
         watcher=None,
         reporter=None,
+        ranks=ALONE,
         keeps_on_interrupt=False,
     ):
         self.runner = runner
@@ -222,11 +234,14 @@ class Trainer:
         self.draws = draws
         self.watcher = watcher
         self.reporter = reporter or Reporter("Trainer", verbose=False)
+        self.ranks = ranks
         self.keeps_on_interrupt = keeps_on_interrupt
         self.stopped = False
         self._resumed = resumed
         # The number of whole epochs and the weights after them, if these are to be kept.
         self._whole = None
+        # The stage that runs, and what computes its steps.
+        self._running = None, None
 
     def is_past(self, offset):
         """Return whether the checkpoint is of a later stage than the one that starts there."""
@@ -268,7 +283,7 @@ class Trainer:
             if self.score is not None:
                 best.update(self.validate(stage), self.runner.network)
             self._keep_whole(best)
-            self.stopped = task is not None and task.end()
+            self.stopped = task is not None and self.ranks.told(task.end)
             epoch += 1
             self._save(stage, parts, epoch)
         best.restore(self.runner.network)
@@ -344,7 +359,13 @@ class Trainer:
         """Take a step for each batch; return the losses."""
         batches, losses = self._batches(epoch), []
         n_all = len(batches) * max(1, self.n_epochs)
-        for rows, inputs in zip(batches, prefetched(stage.source, batches), strict=True):
+        own = [rows[self.ranks.share(len(rows))] for rows in batches]
+        if min(map(len, batches)) < self.ranks.size:
+            raise ValueError(
+                f"A batch should have a sample for each of {self.ranks.size} processes, got "
+                f"{min(map(len, batches))} samples. Raise batch_size, or start fewer processes."
+            )
+        for rows, inputs in zip(batches, prefetched(stage.source, own), strict=True):
             if task is not None:
                 task.begin_batch()
             rate, progress = solver.rate, min(1.0, (epoch * len(batches) + len(losses)) / n_all)
@@ -352,7 +373,7 @@ class Trainer:
             if work.step():
                 where = f"{stage.where(epoch)}, batch {len(losses)} of {len(batches)}"
                 self._say(where, losses[-1].item(), rate, work.left())
-            if task is not None and task.end_batch():
+            if task is not None and self.ranks.told(task.end_batch):
                 break
         return losses
 
@@ -361,18 +382,30 @@ class Trainer:
         with self.draws.active():
             loss = self._batch_loss(stage, rows, inputs, progress)
             loss.backward()
+            self.ranks.average(self.loss.parameters())
             solver.step()
+        # A module that draws for its share alone is not to set the processes apart.
+        self.ranks.follow(self.draws.states)
         return loss.detach()
 
     def _batch_loss(self, stage, rows, inputs, progress):
         """Return the loss of one batch."""
-        inputs = self.runner.to_device(inputs)
+        n, inputs = len(rows), self.runner.to_device(inputs)
         if stage.augment is not None:
-            inputs = stage.augment(inputs)
+            inputs = stage.augment(inputs, n, self.ranks.share(n))
         with self.runner.autocast():
-            projection = (stage.compiled or stage.forward)(inputs)
+            projection = self._forward(stage)(inputs, n)
+        projection = projection.to(torch.promote_types(projection.dtype, torch.float32))
         labels = torch.from_numpy(self.labels[rows]).to(projection.device, torch.float32)
-        return self.loss(projection.float(), labels, progress)
+        return self.loss(self.ranks.gathered(projection, n), labels, progress)
+
+    def _forward(self, stage):
+        """Return what maps inputs, and the size of the batch, to projections in the steps."""
+        if self._running[0] is not stage:
+            # A compiled network is asked for its length where it is taken for true or false.
+            forward = stage.forward if stage.compiled is None else stage.compiled
+            self._running = stage, self.ranks.wrapped(stage.part, forward)
+        return self._running[1]
 
     def _batches(self, epoch):
         """Return the rows of each batch of an epoch."""
@@ -387,7 +420,7 @@ class Trainer:
             projection = self.runner.run(
                 stage.forward, source, self.score.rows, what="held-out samples"
             )
-        score = self.score(projection)
+        score = self.ranks.agreed(self.score(projection))
         self.history["validation_score"].append(score)
         self.reporter.say(f"{self.score} {score:.4f}")
         return score
@@ -397,8 +430,10 @@ class Trainer:
 
     def _save(self, stage, parts, epoch):
         """Write all that decides how training goes on, if there is a checkpoint to write."""
-        if self.checkpoint is None:
-            return
+        if self.checkpoint is not None:
+            self.ranks.told(lambda: self._write(stage, parts, epoch))
+
+    def _write(self, stage, parts, epoch):
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"stage": stage.offset, "epoch": epoch, "stopped": self.stopped}
         state["generators"] = self.draws.states

@@ -72,6 +72,8 @@ class Watcher:
     def attributes(self):
         """Return the attributes that `fit` would leave if it ended here."""
         hasher = copy.copy(self.hasher)
+        # The other processes wait for what the callbacks say.
+        vars(hasher).pop("_ranks", None)
         hasher.network_ = copy.deepcopy(hasher.network_.eval())
         hasher._n_features_out = hasher.n_bits
         hasher._fit_codes(self.X, self.Y)
