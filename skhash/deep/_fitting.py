@@ -200,7 +200,7 @@ class TrainsMixin:
         )
 
     def _reporter(self):
-        return Reporter(type(self).__name__, self.verbose and self._ranks.is_first)
+        return Reporter(type(self).__name__, self.verbose if self._ranks.is_first else False)
 
     def _stages(self, X, X_val, trainer, *, standardize):
         """Yield the stages that are left, each made when it is asked for."""
