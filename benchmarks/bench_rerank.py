@@ -6,11 +6,13 @@
 Time is that of the processor on one core, for a million random codes of 48 bits. For recall, the
 files hold rows of features, and their label sets as an indicator matrix. A hasher of 48 bits is
 trained with codes of 16, 32 and 48 bits nested in one another. 2,000 rows are queries, 5,000 are
-learnt from, and all others are the database.
+learnt from, and all others are the database. Writes `measured/rerank.jsonl`.
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +26,8 @@ N_NEIGHBORS = 100
 CANDIDATES = (100, 200, 500, 1000, 2000, 5000)
 
 
-def print_times(n_codes=10**6, n_queries=200):
-    """Print milliseconds that a query takes among random codes."""
+def times(n_codes=10**6, n_queries=200):
+    """Yield milliseconds that a query takes among random codes."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (n_codes, N_BITS // 8), dtype=np.uint8)
     queries = rng.integers(0, 256, (n_queries, N_BITS // 8), dtype=np.uint8)
@@ -33,11 +35,12 @@ def print_times(n_codes=10**6, n_queries=200):
     search = HammingNeighbors(N_NEIGHBORS, n_bits=N_BITS).fit(codes)
     plain, asymmetric = {}, {"weights": weights}
     for name, given in [("all bits", plain), ("asymmetric", asymmetric)]:
-        print(f"{name}, exact: {duration(search, queries, **given):.2f} ms")
+        yield {"search": name, "ms": duration(search, queries, **given)}
     for n in CANDIDATES:
-        of_all = duration(search, queries, **asymmetric, n_candidates=n)
-        of_16 = duration(search, queries, n_candidates=n, coarse_bits=16)
-        print(f"{n} candidates: asymmetric {of_all:.2f} ms, of 16 bits {of_16:.2f} ms")
+        ms = duration(search, queries, **asymmetric, n_candidates=n)
+        yield {"search": "asymmetric", "candidates": n, "ms": ms}
+        ms = duration(search, queries, n_candidates=n, coarse_bits=16)
+        yield {"search": "all bits", "candidates": n, "bits": 16, "ms": ms}
 
 
 def duration(search, queries, **given):
@@ -60,8 +63,8 @@ def fitted(features, labels):
     return hasher, split.query
 
 
-def print_recall(features, labels):
-    """Print which share of the exact neighbours is found."""
+def recalls(features, labels):
+    """Yield which share of the exact neighbours is found."""
     hasher, queries = fitted(features, labels)
     codes, weights = hasher.transform(features[queries]), hasher.bit_weights(features[queries])
     search = HammingNeighbors(N_NEIGHBORS, n_bits=N_BITS).fit(hasher.database_codes_)
@@ -75,9 +78,8 @@ def print_recall(features, labels):
             for n in CANDIDATES:
                 stages = {"n_candidates": n, "coarse_bits": n_bits}
                 rows = search.kneighbors(codes, return_distance=False, **given, **stages)
-                print(
-                    f"{name}, {n} candidates of {n_bits or N_BITS} bits: {recall(rows, exact):.4f}"
-                )
+                place = {"search": name, "candidates": n, "bits": n_bits or N_BITS}
+                yield place | {"recall": recall(rows, exact)}
 
 
 def recall(rows, exact):
@@ -87,13 +89,15 @@ def recall(rows, exact):
 
 
 def main():
-    """Print both."""
+    """Measure and write both."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", help="features.npy labels.npy")
-    files = parser.parse_args().files
-    print_times()
-    if files:
-        print_recall(*map(np.load, files))
+    output = Path(__file__).parent / "measured" / "rerank.jsonl"
+    parser.add_argument("--output", type=Path, default=output)
+    args = parser.parse_args()
+    lines = [*times(), *(recalls(*map(np.load, args.files)) if args.files else ())]
+    args.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    print(args.output.read_text(), end="")
 
 
 if __name__ == "__main__":
