@@ -14,8 +14,9 @@ for Ray of all processes that it starts, sampled until they end. Lines of JSON a
   `encode` makes codes by signs, as the loop does, and as the hasher does by default ("joint").
 * `kill`: a process that encodes gets SIGKILL at random moments and is started again, so many
   times; whether its files are those of a process that nobody killed.
-* `memory`: largest resident memory of a process before and after it encodes so many files, or so
-  many rows of 64 features in a sparse memory-mapped file, to Parquet.
+* `memory`: largest resident memory of a process before and after it encodes so many files, a fifth
+  of them, all, and all four times, or so many rows of 64 features in a sparse memory-mapped file,
+  to Parquet.
 * `ray`: two processes of Ray encode, and one gets SIGKILL on the way; whether the Parquet files
   are those of one process, and the ratio of the time to that of the plain loop. The start of Ray,
   of its processes and their imports is measured by an encoding of 256 files, and given apart.
@@ -176,7 +177,9 @@ def run(order):
     hasher = joblib.load(order.pop("hasher"))
     source, out, n_files = order.pop("source"), order.pop("out"), order.pop("n_files", None)
     if n_files is not None:
-        source = sorted(map(str, Path(source).iterdir()))[:n_files]
+        files = sorted(map(str, Path(source).iterdir()))
+        source = [files[row % len(files)] for row in range(n_files)]
+        order["ids"] = np.arange(n_files)
     before = largest_memory()
     skhash.encode(hasher, source, out, **order)
     print(json.dumps({"mib_before": before, "mib": largest_memory()}))
@@ -228,7 +231,7 @@ def bench_memory(given):
     """Measure the largest memory by the number of files and of rows."""
     out = given.folder / "memory"
     options = {"file_format": "parquet", "shard_size": SHARD}
-    for n_files in (len(given.paths) // 5, len(given.paths)):
+    for n_files in (len(given.paths) // 5, len(given.paths), 4 * len(given.paths)):
         shutil.rmtree(out, ignore_errors=True)
         measured = finish(start(given, given.images, out, n_files=n_files, **options))
         yield {"what": "memory", "n_files": n_files, **measured}
