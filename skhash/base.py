@@ -15,6 +15,7 @@ from skhash._persistence import SaveMixin
 from skhash._range import in_range
 from skhash._samples import check_in_memory
 from skhash._search import find_nearest, vote_shares
+from skhash._site import DocLinkMixin
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import pack_codes
 from skhash.metrics._problem import RetrievalProblem
@@ -26,6 +27,7 @@ __all__ = ["BaseHasher", "PartialFitMixin"]
 class BaseHasher(
     DatabaseMixin,
     SaveMixin,
+    DocLinkMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,

@@ -150,8 +150,8 @@ def weighted_hamming_distances(packed_a, packed_b, weights):
         Packed codes of the same length.
 
     weights : array-like of shape (n_a, n_bits), floating
-        Weights of the bits of each code of `packed_a`, at least 0. They are rounded, see
-        :func:`whole_weights`, so that distances are exact sums: equal codes have equal ones.
+        Weights of the bits of each code of `packed_a`, at least 0. They are rounded to whole
+        numbers of a unit, so that distances are exact sums: equal codes have equal ones.
 
     Returns
     -------

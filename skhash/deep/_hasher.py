@@ -110,7 +110,7 @@ class DeepRankingHasher(
         have no mirror image.
 
     loss : str or object, default="auto"
-        What is minimised: a name of :data:`skhash.deep.losses.LOSSES` for a loss with its
+        What is minimised: a name of `skhash.deep.losses.LOSSES` for a loss with its
         defaults, such as "ranking", or an object such as
         ``skhash.deep.losses.RankingLoss(margin=4)``. Its parameters are reached as
         ``loss__margin`` and the like, in `set_params` and in a grid search. The user guide lists

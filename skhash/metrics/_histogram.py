@@ -209,7 +209,7 @@ class HammingHistogram:
 
         n_jobs : int, default=None
             Threads that share the queries. None means 1 outside of a
-            :func:`joblib.parallel_config` context, -1 all processors.
+            :class:`joblib.parallel_config` context, -1 all processors.
 
         working_memory : float, default=None
             Bound on the temporaries of the counting in MiB, packed input and result not

@@ -13,6 +13,7 @@ from skhash._items import Items, stored_ids
 from skhash._persistence import SaveMixin
 from skhash._rerank import leading_bits
 from skhash._search import find_nearest
+from skhash._site import DocLinkMixin
 from skhash._sklearn import Interval, fit_context
 from skhash.codes import check_packed_codes, check_weights, pack_codes
 from skhash.neighbors._graphs import (
@@ -30,7 +31,7 @@ __all__ = ["HammingNeighbors"]
 _MAKING = RLock()
 
 
-class HammingNeighbors(SaveMixin, BaseEstimator):
+class HammingNeighbors(SaveMixin, DocLinkMixin, BaseEstimator):
     """Exact nearest neighbours of binary codes in Hamming distance.
 
     It has the methods of :class:`sklearn.neighbors.NearestNeighbors`. Unlike that it compares

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skhash._site import DocLinkMixin
 from skhash._sklearn import Interval, StrOptions, fit_context
 from skhash.neighbors._graphs import SEARCH_CONSTRAINTS
 from skhash.neighbors._hamming import HammingNeighbors
@@ -13,7 +14,7 @@ __all__ = ["HammingNeighborsTransformer"]
 
 
 class HammingNeighborsTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Graph of neighbours of binary codes in Hamming distance, in a pipeline.
 

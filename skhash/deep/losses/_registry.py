@@ -43,7 +43,7 @@ def get_loss(loss):
     Parameters
     ----------
     loss : str or object with a method `start`
-        A name of :data:`LOSSES`, which stands for the loss with its defaults; or a
+        A name of `LOSSES`, which stands for the loss with its defaults; or a
         :class:`HashingLoss`, or any other object that has a method `start` like it.
 
     Returns
