@@ -6,6 +6,14 @@ import sys
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Pages that are built, and programs that draw: tests/test_docs.py runs them.
+collect_ignore_glob = [
+    "docs/_*",
+    "docs/*.py",
+    "docs/auto_examples/*",
+    "docs/gallery_src/*",
+    "docs/generated/*",
+]
 # Parallel workers share the cores; threads on top of them only get in each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

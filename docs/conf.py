@@ -28,11 +28,14 @@ extensions = [
     "included",
     "mathml",
 ]
+if tags.has("no_pictures"):  # noqa: F821
+    extensions[extensions.index("matplotlib.sphinxext.plot_directive")] = "no_pictures"
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "gallery_src", "auto_examples/sg_execution_times.rst"]
 exclude_patterns += ["sg_execution_times.rst"]
 default_role = "literal"
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 nitpicky = True
 
 # Members are listed by docs/_templates/autosummary/class.rst, which leaves out those that
@@ -80,7 +83,9 @@ plot_include_source = True
 plot_html_show_source_link = False
 plot_html_show_formats = False
 plot_formats = [("png", 80)]
-plot_rcparams = dict(rc_params_from_file(HERE / "both_grounds.mplstyle", use_default_template=False))
+plot_rcparams = dict(
+    rc_params_from_file(HERE / "both_grounds.mplstyle", use_default_template=False)
+)
 plot_apply_rcparams = True
 
 sphinx_gallery_conf = {

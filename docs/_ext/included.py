@@ -26,24 +26,30 @@ def _block(lines):
         return [title, _UNDERLINES[len(heading[1])] * len(title), "", *lines[1:]]
     if lines[0].startswith("|"):
         return _table(lines)
-    text = "\n".join(lines)
-    text = re.sub(r"(?<!`)`([^`]+)`", r"``\1``", text)
+    text = _spans("\n".join(lines))
     # A link of Markdown may break across lines.
     text = re.sub(r"\[([^\]`]+)\]\((\S+)\)", r"`\1 <\2>`__", text)
     return text.split("\n")
+
+
+def _spans(text):
+    """Rewrite spans of code; outside of them, NDCG@100 is not to be taken for an address."""
+    parts = re.split(r"(?<!`)`([^`]+)`", text)
+    parts[::2] = [part.replace("@", r"\@") for part in parts[::2]]
+    parts[1::2] = [f"``{code}``" for code in parts[1::2]]
+    return "".join(parts)
 
 
 def _table(lines):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     written = [".. list-table::", "   :header-rows: 1", "   :class: figures", ""]
     for row in [rows[0], *rows[2:]]:
-        cells = [re.sub(r"(?<!`)`([^`]+)`", r"``\1``", cell) for cell in row]
-        written += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
+        written += [f"   {'*' if i == 0 else ' '} - {_spans(c)}" for i, c in enumerate(row)]
     return written
 
 
 class Markdown(SphinxDirective):
-    """``.. markdown:: FILE``, of it what comes after `from` (`from` included) and before `until`."""
+    """``.. markdown:: FILE``, of it what stands from `from` to before `until`."""
 
     required_arguments = 1
     option_spec = {"from": directives.unchanged, "until": directives.unchanged}
@@ -69,7 +75,9 @@ class Parameters(SphinxDirective):
     def run(self):
         """Make a definition list of the parameters that are named."""
         module, name = self.arguments[0].rsplit(".", 1)
-        documented = {p.name: p for p in ClassDoc(getattr(import_module(module), name))["Parameters"]}
+        documented = {
+            p.name: p for p in ClassDoc(getattr(import_module(module), name))["Parameters"]
+        }
         lines = []
         for parameter in " ".join(self.content).split():
             about = documented[parameter]

@@ -60,12 +60,12 @@ class DeepRankingHasher(
         Length of the codes.
 
     network : {"auto", "alexnet", "convnet", "mlp"}, str "timm:NAME" or callable, default="auto"
-        "alexnet" is torchvision's, with the hash head on its fully connected layers; "convnet" a
-        small network for images of 8 to 64 pixels; "mlp" the head alone, for feature rows. With
-        timm installed, "timm:NAME" takes any of its models as the backbone. A callable takes no
-        argument and returns a :class:`torch.nn.Module` that maps a batch of images (or rows) to
-        features. The module is copied: where it is the same one in each call, each `fit` starts
-        from it as it is. "auto" is "mlp" for feature rows, "convnet" for images of at most 64
+        What the hash head reads. "alexnet" is torchvision's, with the hash head on its fully
+        connected layers; "convnet" a small network for images of 8 to 64 pixels; "mlp" the head
+        alone, for feature rows. With timm installed, "timm:NAME" takes any of its models as the
+        backbone. A callable takes no argument and returns a :class:`torch.nn.Module` that maps a
+        batch of images (or rows) to features. The module is copied: where it is the same one in
+        each call, each `fit` starts from it as it is. "auto" is "mlp" for feature rows, "convnet" for images of at most 64
         pixels, and "alexnet" else.
 
     weights : str, path-like or None, default=None
@@ -133,9 +133,9 @@ class DeepRankingHasher(
         `list_size`.
 
     optimizer : {"adamw", "sgd"}, default="adamw"
-        "adamw" is Adam with decoupled weight decay, whose rate rises linearly over the first
-        steps and falls to zero along a cosine. "sgd" is the solver of the paper: momentum 0.9,
-        rates divided by 10 after half of the steps, biases at twice the rate of weights and
+        The solver. "adamw" is Adam with decoupled weight decay, whose rate rises linearly over
+        the first steps and falls to zero along a cosine. "sgd" is that of the paper: momentum
+        0.9, rates divided by 10 after half of the steps, biases at twice the rate of weights and
         without decay, and the hash layer at `learning_rate` where it reads FCb, at a quarter of
         it where it reads FCa.
 

@@ -171,9 +171,7 @@ class HammingHistogram:
         self.counts = counts.astype(np.int64, copy=False)
 
     @classmethod
-    @validate_params(
-        {**CODES_AND_LABELS, **N_BITS, **RESOURCES}, prefer_skip_nested_validation=True
-    )
+    @validate_params(CODES_AND_LABELS | N_BITS | RESOURCES, prefer_skip_nested_validation=True)
     def from_codes(
         cls,
         query_codes,
@@ -235,7 +233,7 @@ class HammingHistogram:
 
     @classmethod
     @validate_params(
-        {"n_bits": [Interval(Integral, 1, None, closed="left")], **RESOURCES},
+        {"n_bits": [Interval(Integral, 1, None, closed="left")]} | RESOURCES,
         prefer_skip_nested_validation=True,
     )
     def from_packed(
@@ -292,12 +290,7 @@ class HammingHistogram:
 
     @classmethod
     @validate_params(
-        {
-            "codes": ["array-like"],
-            "labels": ["array-like", "sparse matrix"],
-            **N_BITS,
-            **RESOURCES,
-        },
+        {"codes": ["array-like"], "labels": ["array-like", "sparse matrix"]} | N_BITS | RESOURCES,
         prefer_skip_nested_validation=True,
     )
     def leave_one_out(cls, codes, labels, *, n_bits=None, n_jobs=None, working_memory=None):
@@ -467,7 +460,7 @@ class HammingHistogram:
             )
         return cls(counts)
 
-    @validate_params({**METRIC, **CUTS, **POLICIES}, prefer_skip_nested_validation=True)
+    @validate_params(METRIC | CUTS | POLICIES, prefer_skip_nested_validation=True)
     def evaluate(self, metric, *, k=None, radius=None, ties="mean", empty=0, **options):
         """Evaluate a metric, by its name.
 

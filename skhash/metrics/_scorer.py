@@ -125,12 +125,12 @@ def get_scorers(scoring):
 
 
 @validate_params(
-    {
-        **METRIC,
-        **CUT,
+    METRIC
+    | CUT
+    | POLICIES
+    | {
         "protocol": [StrOptions({"database", "leave_one_out"})],
         "asymmetric": ["boolean"],
-        **POLICIES,
     },
     prefer_skip_nested_validation=True,
 )
