@@ -18,9 +18,9 @@ hasher = DeepRankingHasher(
 hasher.fit(images, labels)
 
 # %%
-# A code is 32 bits, four bytes. The first image of a row is the query, with digits that no image of
-# the training shows. The others are the images with the nearest codes, the number of bits in which
-# these differ, and the digits that they share. A red frame is around what shares none.
+# A code is 32 bits, four bytes. The first image of a row is the query, with digits that no image
+# of the training shows. The others are the images with the nearest codes, the number of bits in
+# which these differ, and the digits that they share. A red frame is around what shares none.
 
 queries, query_labels = make_digit_scenes(100, subset="test", **scenes)
 display = RetrievalDisplay.from_estimator(
@@ -28,7 +28,7 @@ display = RetrievalDisplay.from_estimator(
 )
 
 # %%
-# Four queries show what an answer looks like. How good answers are is a mean over many: NDCG of the
-# first 100 results is 1 where those that share most digits come first.
+# Four queries show what an answer looks like. How good answers are is a mean over many: NDCG of
+# the first 100 results is 1 where those that share most digits come first.
 
 print(round(hasher.score(queries, query_labels), 2))

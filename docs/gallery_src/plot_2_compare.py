@@ -2,8 +2,8 @@
 Compare hashers
 ===============
 
-Hashers that learn from labels, and hashers that do not, on handwritten digits. The first 300 digits
-are queries. The others are what is learnt from, and what is searched.
+Hashers that learn from labels, and hashers that do not, on handwritten digits. The first 300
+digits are queries. The others are what is learnt from, and what is searched.
 """
 
 from sklearn.datasets import load_digits

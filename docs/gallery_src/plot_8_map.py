@@ -2,8 +2,9 @@
 A map of codes
 ==============
 
-`HammingNeighborsTransformer` makes the graph of the nearest codes, which estimators of scikit-learn
-take with ``metric="precomputed"``: here t-SNE, which lays codes of 24 bits out in a plane.
+`HammingNeighborsTransformer` makes the graph of the nearest codes, which estimators of
+scikit-learn take with ``metric="precomputed"``: here t-SNE, which lays codes of 24 bits out in a
+plane.
 """
 
 import matplotlib.pyplot as plt

@@ -65,8 +65,8 @@ class DeepRankingHasher(
         alone, for feature rows. With timm installed, "timm:NAME" takes any of its models as the
         backbone. A callable takes no argument and returns a :class:`torch.nn.Module` that maps a
         batch of images (or rows) to features. The module is copied: where it is the same one in
-        each call, each `fit` starts from it as it is. "auto" is "mlp" for feature rows, "convnet" for images of at most 64
-        pixels, and "alexnet" else.
+        each call, each `fit` starts from it as it is. "auto" is "mlp" for feature rows, "convnet"
+        for images of at most 64 pixels, and "alexnet" else.
 
     weights : str, path-like or None, default=None
         Pretrained weights of the network: the file of a state dict (read without running code),
