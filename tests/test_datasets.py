@@ -6,8 +6,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from skhash import datasets
-from skhash.datasets import fetch_mirflickr25k, make_digit_scenes, retrieval_split
+from skhash.datasets import (
+    _digits,
+    _files,
+    _mirflickr,
+    fetch_mirflickr25k,
+    make_digit_scenes,
+    retrieval_split,
+)
 
 N_IMAGES = 6
 
@@ -26,14 +32,14 @@ def photographs():
 @pytest.fixture
 def labels():
     """Image numbers of each of the 38 labels; most labels have none."""
-    names = datasets._MIRFLICKR_LABELS
+    names = _mirflickr._MIRFLICKR_LABELS
     return {name: [] for name in names} | {"baby": [2, 4], "baby_r1": [4], "sea": [1, 2, 6]}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, photographs, labels):
     """The layout of the unpacked official archives, with few images."""
-    monkeypatch.setattr(datasets, "_N_MIRFLICKR", N_IMAGES)
+    monkeypatch.setattr(_mirflickr, "_N_MIRFLICKR", N_IMAGES)
     root = tmp_path / "official"
     (root / "mirflickr" / "meta" / "tags").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -85,7 +91,7 @@ def test_label_names_are_those_of_the_official_files():
         female_r1 flower flower_r1 food indoor lake male male_r1 night night_r1 people people_r1
         plant_life portrait portrait_r1 river river_r1 sea sea_r1 sky structures sunset transport
         tree tree_r1 water"""
-    assert expected.split() == datasets._MIRFLICKR_LABELS
+    assert expected.split() == _mirflickr._MIRFLICKR_LABELS
 
 
 def test_images_are_resized_whole(folder, photographs):
@@ -104,7 +110,7 @@ def test_cache_is_written_once_and_mapped(folder, tmp_path, monkeypatch):
     first = fetch_mirflickr25k(folder, image_size=16, cache=cache, n_jobs=2).images
     assert isinstance(first, np.memmap)
     np.testing.assert_array_equal(first, in_memory)
-    monkeypatch.setattr(datasets, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(_files, "_decode", lambda *_: pytest.fail("decoded again"))
     np.testing.assert_array_equal(
         fetch_mirflickr25k(folder, image_size=16, cache=cache).images, in_memory
     )
@@ -115,15 +121,15 @@ def test_cache_is_written_once_and_mapped(folder, tmp_path, monkeypatch):
 def test_half_written_cache_is_not_used(folder, tmp_path, monkeypatch):
     (tmp_path / "caches").mkdir()
     cache = tmp_path / "caches" / "images.npy"
-    decode = datasets._decode
+    decode = _files._decode
 
-    def failing(file, image_id, size):
+    def failing(file, image_id, size, name):
         if image_id == 4:
             raise KeyboardInterrupt
-        return decode(file, image_id, size)
+        return decode(file, image_id, size, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "_decode", failing)
+        patch.setattr(_files, "_decode", failing)
         with pytest.raises(KeyboardInterrupt):
             fetch_mirflickr25k(folder, image_size=16, cache=cache)
     # Neither a cache nor 1.2 GB of rubbish beside it.
@@ -285,7 +291,7 @@ def test_scene_errors(kwargs):
 
 def test_subsets_are_halves_of_each_class():
     classes = load_digits().target
-    train, test = (datasets._digits_of_class(classes, subset) for subset in ("train", "test"))
+    train, test = (_digits._digits_of_class(classes, subset) for subset in ("train", "test"))
     for label, (first, second) in enumerate(zip(train, test, strict=True)):
         assert abs(len(first) - len(second)) <= 1
         np.testing.assert_array_equal(np.r_[first, second], np.flatnonzero(classes == label))
@@ -294,10 +300,10 @@ def test_subsets_are_halves_of_each_class():
 @pytest.mark.parametrize("subset", ["train", "test"])
 def test_scenes_show_digits_of_their_subset(monkeypatch, subset):
     digits = load_digits()
-    rows = np.concatenate(datasets._digits_of_class(digits.target, subset))
+    rows = np.concatenate(_digits._digits_of_class(digits.target, subset))
     allowed = {ink.tobytes() for ink in digits.images[rows].astype(np.float32) / 16}
     drawn = []
-    monkeypatch.setattr(datasets, "_draw", lambda _, ink, __: drawn.append(ink.tobytes()))
+    monkeypatch.setattr(_digits, "_draw", lambda _, ink, __: drawn.append(ink.tobytes()))
     make_digit_scenes(300, subset=subset, random_state=0)
     assert drawn
     assert set(drawn) <= allowed

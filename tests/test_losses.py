@@ -363,6 +363,15 @@ def test_sampled_loss_is_a_sum():
     assert balanced(alike, labels, 0.0) == pytest.approx(12 + 8 * math.tanh(0.5) ** 2)
 
 
+def test_sampled_loss_with_uniform_weights_counts_pairs():
+    # The lists of the first two samples share 3, 1 and 0 labels with them: three pairs each; the
+    # third has no pair of 3 labels, and one item of 1 label, of which there are two.
+    labels = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]).float()
+    loss = SampledRankingLoss(margin=2, balance=0, n_repeats=None, weighting="uniform")
+    alike = torch.ones(4, 8)
+    assert loss.start(8, labels)(alike, labels, 0.0) == pytest.approx(2 * (3 + 3 + 1))
+
+
 # Pairs.
 
 

@@ -268,6 +268,7 @@ def test_error_on_loss_without_value():
         (RankingLoss, {"class_weight": "rare"}),
         (SampledRankingLoss, {"n_repeats": -1}),
         (SampledRankingLoss, {"margin": 0}),
+        (SampledRankingLoss, {"weighting": "dcg"}),
         (TieAwareNDCGLoss, {"balance": math.inf}),
         (TieAwareNDCGLoss, {"list_size": "all"}),
         (PairwiseLikelihoodLoss, {"quantization": -1}),

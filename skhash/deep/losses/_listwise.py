@@ -217,6 +217,9 @@ class SampledRankingLoss(HashingLoss):
         1, is the weight :math:`u_q` of the query. In the mean over batches that is the same, and
         no batch holds copies of a sample. None gives all queries the same weight.
 
+    weighting : {"ndcg", "uniform"}, default="ndcg"
+        Weights of the pairs, as in :class:`RankingLoss`.
+
     Raises
     ------
     ValueError
@@ -245,11 +248,13 @@ class SampledRankingLoss(HashingLoss):
     margin: float | str = "auto"
     balance: float = 1.0
     n_repeats: int | None = 3000
+    weighting: str = "ndcg"
 
     _parameter_constraints = {
         "margin": [POSITIVE, StrOptions({"auto"})],
         "balance": [NON_NEGATIVE],
         "n_repeats": [Interval(Integral, 0, None, closed="left"), None],
+        "weighting": [StrOptions({"ndcg", "uniform"})],
     }
     needs_shared_labels = True
     takes_memory = True
@@ -281,7 +286,7 @@ class SampledRankingLoss(HashingLoss):
         # What is not there is irrelevant, and so far away that it never pays.
         distances = torch.where(there, distances, n_bits + margin + 1)
         drawn = torch.where(there, relevance.gather(1, items), 0)
-        losses = ranking_loss(distances, drawn, margin=margin)
+        losses = ranking_loss(distances, drawn, margin=margin, weighting=self.weighting)
         if label_weights is not None:
             losses = losses * (labels @ label_weights)
         return losses.sum() + self.balance * imbalance(codes)
