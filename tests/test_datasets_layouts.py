@@ -241,8 +241,28 @@ def test_coco_that_lacks_a_part(coco):
 
 # PASCAL VOC.
 
-VOC_NAMES = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse
-    motorbike person pottedplant sheep sofa train tvmonitor""".split()
+VOC_NAMES = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 
 
 def write_voc(root, year, part, labels):
@@ -332,7 +352,18 @@ def test_voc_of_another_year(voc):
 
 # CIFAR-10.
 
-CIFAR_NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR_NAMES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 
 
 @pytest.fixture
