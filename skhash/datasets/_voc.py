@@ -54,8 +54,8 @@ def fetch_voc(path=None, *, year=2007, difficult=False, image_size=None, cache=N
         The folder into which the official archives were unpacked, that is the one that holds
         ``VOCdevkit/``; or this, or ``VOC2007/`` in it. Read are ``ImageSets/Main/*.txt`` and
         ``JPEGImages/``. None means the first folder whose name begins with ``voc``, in any case,
-        in the folder that the environment variable SKHASH_DATA names, or, where that is not set, in
-        scikit-learn's data home.
+        in the folder that the environment variable SKHASH_DATA names, or, where that is not set,
+        in scikit-learn's data home.
 
     year : {2007, 2012}, default=2007
         Which of them.
