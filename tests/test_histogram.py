@@ -26,7 +26,7 @@ from test_metrics import (
 )
 
 from skhash import metrics
-from skhash.metrics import HammingHistogram, bootstrap_interval
+from skhash.metrics import HammingHistogram, bootstrap_interval, paired_difference
 
 close = {"rtol": 1e-12, "atol": 1e-12}
 all_metrics = pytest.mark.parametrize("metric", ALL_METRICS)
@@ -720,3 +720,53 @@ def test_errors_of_labels():
         count((query_codes, query_labels[:, 0], *database))
     with pytest.raises(ValueError, match="labels must hold only 0 and 1"):
         HammingHistogram.leave_one_out(query_codes, 2 * query_labels)
+
+
+@pytest.mark.parametrize("n_queries", [2, 5, 9])
+def test_p_value_of_paired_difference_is_that_of_enumeration(n_queries):
+    rng = np.random.default_rng(n_queries)
+    values, others = rng.random((n_queries, 3)), rng.random((n_queries, 3)) * [1, 0.9, 0.3]
+    found = paired_difference(values, others, random_state=0)
+    for column, (a, b) in enumerate(zip(values.T, others.T, strict=True)):
+        means = [
+            np.mean([x - y if keep else y - x for x, y, keep in zip(a, b, kept, strict=True)])
+            for kept in product([True, False], repeat=n_queries)
+        ]
+        as_far = [abs(mean) >= abs(np.mean(a - b)) - 1e-12 for mean in means]
+        assert found.p_value[column] == np.mean(as_far)
+    assert_allclose(found.difference, (values - others).mean(axis=0))
+    low, high = bootstrap_interval(values - others, n_resamples=9999, random_state=0)
+    assert_array_equal([found.low, found.high], [low, high])
+
+
+def test_p_value_at_random_is_near_the_exact_one():
+    rng = np.random.default_rng(0)
+    values, others = rng.random(12), rng.random(12) - 0.2
+    exact = paired_difference(values, others, random_state=0).p_value
+    drawn = paired_difference(values, others, n_resamples=4000, random_state=0).p_value
+    assert 0.01 < exact < 0.5
+    assert drawn == pytest.approx(exact, abs=0.02)
+    again = paired_difference(values, others, n_resamples=4000, random_state=0).p_value
+    assert drawn == again
+
+
+def test_p_values_are_uniform_where_methods_are_alike():
+    rng = np.random.default_rng(0)
+    alike = rng.normal(size=(20, 400))
+    p_values = paired_difference(
+        alike, np.zeros((20, 400)), n_resamples=500, random_state=0
+    ).p_value
+    assert abs((p_values <= 0.1).mean() - 0.1) < 0.04
+    assert abs(p_values.mean() - 0.5) < 0.05
+
+
+def test_paired_difference_of_what_does_not_pair():
+    found = paired_difference([0.5, 0.25, np.nan, 0.5], [0.25, np.nan, 0.5, 0.0], random_state=0)
+    assert (found.difference, found.p_value) == (0.375, 0.5)
+    assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1
+    with pytest.raises(ValueError, match="should be of one shape"):
+        paired_difference(np.ones((3, 2)), np.ones((3, 1)))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        paired_difference([0.5, 0.5], [0.5])
+    with pytest.raises(ValueError, match="at least 2 queries"):
+        paired_difference([0.5, np.nan], [0.5, 0.5])

@@ -1,7 +1,11 @@
 """How good a ranking by Hamming distance is, exactly averaged over ties."""
 
 from skhash.metrics._histogram import HammingHistogram
-from skhash.metrics._intervals import bootstrap_interval
+from skhash.metrics._intervals import (
+    PairedDifference,
+    bootstrap_interval,
+    paired_difference,
+)
 from skhash.metrics._plot import (
     CodeDiagnosticsDisplay,
     PrecisionRecallDisplay,
@@ -27,6 +31,7 @@ from skhash.metrics._scorer import (
 __all__ = [
     "CodeDiagnosticsDisplay",
     "HammingHistogram",
+    "PairedDifference",
     "PrecisionRecallDisplay",
     "RankingCurveDisplay",
     "RetrievalDisplay",
@@ -38,6 +43,7 @@ __all__ = [
     "get_scorers",
     "make_retrieval_scorer",
     "ndcg_score",
+    "paired_difference",
     "precision_score",
     "recall_score",
     "reciprocal_rank_score",
