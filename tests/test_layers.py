@@ -47,7 +47,7 @@ PLACES = {
     "timm": lambda module: module.startswith("deep."),
     "matplotlib": lambda module: module.startswith("metrics._plot"),
     "faiss": lambda module: module in ("_engines", "export._faiss"),
-    "pyarrow": lambda module: module in ("export._arrow", "_encode._parquet"),
+    "pyarrow": lambda module: module in ("export._arrow", "_cli._parquet", "_encode._parquet"),
     "ray": lambda module: module == "_encode._ray",
     "onnx": lambda module: module == "deep._onnx",
     "onnxscript": lambda module: module == "deep._onnx",
@@ -126,7 +126,7 @@ def allowed(module, other):
         # A package shows what its own modules and packages define.
         return other.startswith(module.removesuffix("__init__"))
     if other == "__init__":
-        return module in ("_load", "utils")
+        return module in ("_load", "utils") or module.startswith("_cli.")
     may = next((may for _, modules, may in ROWS if matches(module, modules)), BELOW_HASHERS)
     # What a package shows is to be imported from the module that defines it.
     is_shown = other.endswith("__init__") and other not in ("deep.losses.__init__",)
