@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -157,6 +158,25 @@ def test_train_on_folders_of_classes(folder, capsys):
     assert set(hasher.classes_) <= set(NAMES)
     assert all(file.split("/")[0] in NAMES for file in hasher.database_ids_)
     assert len(hasher.database_ids_) == 48
+
+
+def test_damaged_images(folder, tmp_path, capsys):
+    copytree(folder / "sorted", tmp_path / "sorted")
+    bad = tmp_path / "sorted" / "red" / "zz.png"
+    bad.write_bytes(b"no image")
+    args = ("train", "--images", tmp_path / "sorted", "--epochs", 1, "--out", tmp_path / "m")
+    args = (*args, "--network", "convnet", "--image-size", 16, "--param", "hidden_size=16")
+    assert "zz.png, which cannot be decoded" in fault(capsys, *args)
+    run(*args, "--on-error", "skip")()
+    assert f"skipped {bad}, which cannot be decoded" in capsys.readouterr().err
+    run("encode", tmp_path / "m", tmp_path / "sorted", "--out", tmp_path / "c")(
+        "--on-error", "skip"
+    )
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n_skipped"] == 1
+    assert "_skipped.csv names them" in err
+    report = json.loads(said(capsys, "evaluate", tmp_path / "c", "folders", "--json"))
+    assert report["n_queries"] == 48
 
 
 def test_both_forms_of_csv_say_the_same(folder):

@@ -31,7 +31,7 @@ def add_arguments(parser):
     """Add the arguments of the command to its parser."""
     add = parser.add_argument
     add("methods", metavar="[NAME=]CODES", nargs="+", help="codes, or QUERIES,DATABASE")
-    add("--labels", metavar="LABELS", help="labels of the items")
+    add("--labels", metavar="LABELS", help="labels of the items, or 'folders'")
     add("--query-labels", metavar="LABELS", help="labels of the queries of QUERIES,DATABASE")
     add("--baseline", metavar="NAME", help="the method to compare with (default: the first)")
     add("--format", choices=[*FORMATS, "json"], default="text", help="(default: text)")

@@ -2,7 +2,8 @@
 
 Codes and labels are .npy or Parquet files, codes also those of a model, of an index of faiss or of
 a folder that encode wrote. Codes are of 0 and 1, of -1 and 1, or packed. Labels go with codes by
-ids where both have them, and else row by row. Without --queries each item ranks the others.
+ids where both have them, and else row by row. A model has labels of its own. Without --queries
+each item ranks the others.
 """
 
 import numpy as np
@@ -19,6 +20,7 @@ EXAMPLES = """\
   skhash evaluate database.npy labels.npy --queries q.npy --query-labels ql.npy --k 10 100 all
   skhash evaluate codes.parquet labels.csv --metrics ndcg precision --radius 2 --json
   skhash evaluate photos.model
+  skhash evaluate photos-codes folders
 """
 
 
@@ -26,7 +28,7 @@ def add_arguments(parser):
     """Add the arguments of the command to its parser."""
     add = parser.add_argument
     add("codes", metavar="CODES", help="codes of the items")
-    add("labels", metavar="LABELS", nargs="?", help="labels of the items; a model has its own")
+    add("labels", metavar="LABELS", nargs="?", help="of the items; 'folders': of their ids")
     add("--queries", metavar="CODES", help="codes of queries, if they are no items")
     add("--query-labels", metavar="LABELS", help="their labels")
     add_metric_arguments(parser)

@@ -10,7 +10,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from skhash._cli._files import load_npy
 from skhash._cli._parquet import read_label_columns
 
-__all__ = ["Labels", "NamedLabels", "labels_of_folders", "read_labels"]
+__all__ = ["Labels", "NamedLabels", "labels_of_folders", "read_labels", "read_labels_of"]
 
 _SEPARATORS = (";", "|")
 
@@ -256,3 +256,34 @@ def labels_of_folders(keys):
             "whose name would be their label. Give labels with --labels."
         )
     return Labels(np.array([key.partition("/")[0] for key in keys]), keys, "The folder")
+
+
+def read_labels_of(ids, path):
+    """Read labels of items that may have ids.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_samples,) or None
+        Ids of the items.
+
+    path : str
+        A file, as :func:`read_labels` takes it, or "folders": the first folder of each id.
+
+    Returns
+    -------
+    labels : Labels
+        The labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If it holds no labels, or ids have no folders.
+    """
+    if path != "folders":
+        return read_labels(path)
+    if ids is None:
+        raise ValueError("The codes have no ids, whose folders would be labels.")
+    return labels_of_folders([str(key) for key in ids])

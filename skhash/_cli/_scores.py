@@ -7,7 +7,7 @@ from sklearn.utils import gen_batches
 
 import skhash
 from skhash._cli._codes import read_codes
-from skhash._cli._labels import read_labels
+from skhash._cli._labels import read_labels_of
 from skhash._cli._talk import progress
 
 __all__ = ["METRICS", "Problem", "add_metric_arguments", "cuts_of", "score_queries"]
@@ -91,7 +91,7 @@ class Problem:
 def _labels_of(codes, path, labels):
     """Return the labels of codes, of a file or of their model."""
     if labels is not None:
-        return read_labels(labels).of(codes.ids, len(codes))
+        return read_labels_of(codes.ids, labels).of(codes.ids, len(codes))
     if codes.y is None:
         raise ValueError(f"{path} says no labels of its items. Give a file of them.")
     return codes.y

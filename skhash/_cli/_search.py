@@ -15,7 +15,7 @@ import numpy as np
 import skhash
 from skhash._cli._codes import read_codes, read_ids, read_model
 from skhash._cli._files import find_images, read_features, relative
-from skhash._cli._labels import Labels, NamedLabels, labels_of_folders, read_labels
+from skhash._cli._labels import Labels, NamedLabels, read_labels, read_labels_of
 from skhash._cli._page import Page, Result, Section, write_page
 from skhash._cli._tables import Table, render
 from skhash._cli._talk import print_json, say
@@ -154,12 +154,8 @@ def _label_queries(args, items, queries):
 
 def _labels_of_items(args, items):
     """Return the labels of the items, or None."""
-    if args.labels == "folders":
-        if items.ids is None:
-            raise ValueError(f"{args.codes} has no ids, whose folders would be labels.")
-        return labels_of_folders([str(key) for key in items.ids])
     if args.labels is not None:
-        return read_labels(args.labels)
+        return read_labels_of(items.ids, args.labels)
     if items.y is None:
         return None
     keys = None if items.ids is None else [str(key) for key in items.ids]

@@ -54,6 +54,7 @@ def add_arguments(parser):
         help="held out (default .1; 0: none)",
     )
     add("--seed", metavar="N", type=int, default=0, help="decides all that is random (default 0)")
+    add("--on-error", choices=["raise", "skip"], default="raise", help="of damaged images (raise)")
     add("--epochs", metavar="N", type=int, help="epochs of a network")
     add("--network", metavar="NAME", help="alexnet, convnet, mlp or timm:NAME")
     add("--weights", metavar="NAME", help="pretrained weights: a file, or 'pretrained'")
@@ -137,7 +138,17 @@ def _images(args):
     unlabelled = len(found.keys() - set(labels.keys))
     if unlabelled:
         say(f"{unlabelled} of {len(found)} images have no labels, and are left out")
-    return np.array(list(map(str, paths)), dtype=object), labels.y, np.array(labels.keys)
+    rows = _readable(paths) if args.on_error == "skip" else np.arange(len(paths))
+    X = np.array(list(map(str, paths)), dtype=object)
+    return X[rows], labels.y[rows], np.array(labels.keys)[rows]
+
+
+def _readable(paths):
+    """Return the rows of files that are images, and tell of the others."""
+    faults = skhash.utils.find_unreadable_images(paths)
+    for row, fault in faults.items():
+        say(f"skipped {paths[row]}, which {fault}")
+    return np.setdiff1d(np.arange(len(paths)), [*faults])
 
 
 def _features(args):
