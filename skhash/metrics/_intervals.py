@@ -104,6 +104,12 @@ class PairedDifference(NamedTuple):
 
     p_value : float, or ndarray of shape (n_cuts,)
         Probability of a difference as far from 0, or farther, if the two methods were alike.
+
+    Examples
+    --------
+    >>> from skhash.metrics import PairedDifference
+    >>> PairedDifference(0.25, 0.1, 0.4, p_value=0.125).p_value
+    0.125
     """
 
     difference: float | np.ndarray

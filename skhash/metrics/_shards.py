@@ -50,7 +50,7 @@ class ShardsMixin:
         The counts are those of :meth:`from_codes` for the whole database, in whatever shards it is
         and in whatever order they are counted. One table is held for the result, and at most
         ``2 * n_jobs`` tables of shards on the way. Threads, processes, or machines of a cluster
-        count the shards, as :func:`joblib.parallel_config` says.
+        count the shards, as ``joblib.parallel_config`` says.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class ShardsMixin:
 
         n_jobs : int, default=None
             Shards that are counted at a time. None means 1 outside of a
-            :func:`joblib.parallel_config` context, -1 all processors.
+            ``joblib.parallel_config`` context, -1 all processors.
 
         working_memory : float, default=None
             Bound on the temporaries of the counting of a shard in MiB, the shard and its counts
