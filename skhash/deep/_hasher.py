@@ -301,6 +301,9 @@ class DeepRankingHasher(
     it counts, such as frequencies of labels, it counts in the first part. Rates and solver may be
     set between calls.
 
+    Under ``torchrun`` processes train one network together, on several GPUs or machines:
+    `batch_size` and the loss are those of all of them. The user guide says how.
+
     A parameter that would have no effect, such as `tol` without `early_stopping`, is an error in
     `fit` unless it has its default.
 
