@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "benchmarks" / "measured"
 PAGES = [
     "README.md",
-    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.rst")),
+    *sorted(
+        str(page.relative_to(ROOT))
+        for page in (ROOT / "docs").rglob("*.rst")
+        if page.relative_to(ROOT).parts[1] not in {"auto_examples", "generated"}
+    ),
 ]
 
 
