@@ -1,9 +1,13 @@
 """Work that threads do ahead of who takes its results."""
 
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["map_ahead"]
+__all__ = ["N_FILE_THREADS", "map_ahead"]
+
+# Threads that read files ahead.
+N_FILE_THREADS = min(8, os.cpu_count() or 1)
 
 
 def map_ahead(function, items, n_threads):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skhash._ahead import N_FILE_THREADS
 from skhash._encode._parquet import ParquetPaths, ParquetRows, kind_of_columns, parquet_files
 from skhash._encode._pieces import Chunk, Piece, as_ids, cut_rows, grouped
 from skhash._samples import is_lazy
@@ -217,14 +218,6 @@ def _file_reader(hasher):
     return None if read is None else FileReader(read)
 
 
-def _reads_images(hasher):
-    return _file_reader(hasher) is not None
-
-
-def _n_threads():
-    return min(8, os.cpu_count() or 1)
-
-
 class FileSource:
     """Image files: pairs (id, path) that a function gives anew each time."""
 
@@ -237,7 +230,7 @@ class FileSource:
             )
         self._items, self.what, self.n_rows = items, what, n_rows
         self._batch_size = batch_size or getattr(hasher, "batch_size", _IMAGES)
-        self.n_threads = _n_threads()
+        self.n_threads = N_FILE_THREADS
 
     def pieces(self, shard_size):
         """Yield the pieces: paths of a batch."""
@@ -377,11 +370,11 @@ class BatchSource:
 
     def __init__(self, batches, hasher, batch_size):
         self._batches = batches
-        has_images = _reads_images(hasher)
+        read_files = _file_reader(hasher)
         images = getattr(hasher, "batch_size", _IMAGES)
-        self._batch_size = batch_size or (images if has_images else _FEATURE_ROWS)
-        self.n_threads = _n_threads() if has_images else 0
-        self.reader = BatchReader(_file_reader(hasher))
+        self._batch_size = batch_size or (_FEATURE_ROWS if read_files is None else images)
+        self.n_threads = 0 if read_files is None else N_FILE_THREADS
+        self.reader = BatchReader(read_files)
 
     def pieces(self, shard_size):
         """Yield the pieces, which hold the rows."""

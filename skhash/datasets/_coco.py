@@ -71,8 +71,7 @@ def fetch_coco(path=None, *, year=2014, image_size=None, cache=None, n_jobs=None
         their number; `target`, indicator ndarray of shape (n_samples, 80), uint8, 1 where an
         object of the kind is marked, also as one of a crowd; `target_names`, ndarray of 80 str,
         in the order of the official numbers; `image_id`, ndarray of int, the official numbers;
-        `train` and `val`,
-        ndarrays of int, the rows of each; `DESCR`, str.
+        `train` and `val`, ndarrays of int, the rows of each; `DESCR`, str.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from skhash._ahead import map_ahead
+from skhash._ahead import N_FILE_THREADS, map_ahead
 from skhash._images import as_rgb, find_faults, is_image, is_pixels, read_file, read_rgb
 from skhash._samples import is_lazy
 
@@ -149,7 +149,7 @@ class ImageFiles:
         self.given = X
         self.paths = [os.fsdecode(x) for x in X]
         self.size = size
-        self.n_threads = min(8, os.cpu_count() or 1)
+        self.n_threads = N_FILE_THREADS
         faults = find_faults(self.paths, n_threads=self.n_threads)
         self.skipped = faults if skip else None
         if faults and not skip:

@@ -3,12 +3,11 @@
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skhash._blocks import row_blocks
 from skhash.deep._inputs import FeatureRows
 
 __all__ = ["StandardizedRowsMixin", "check_varies", "mean_and_scale"]
 
-# Rows whose mean and variance are taken at once.
-_BLOCK_ROWS = 4096
 # Samples that are compared with the first one at once.
 _BLOCK_SAMPLES = 16
 
@@ -48,7 +47,7 @@ def mean_and_scale(X):
     mean, scale : ndarray of shape (n_features,), dtype float64
         The scale is 1 where a feature is constant, but for rounding.
     """
-    blocks = list(gen_batches(len(X), _BLOCK_ROWS))
+    blocks = list(row_blocks(len(X)))
     origin = X[0].astype(np.float64)
     mean = origin + sum((X[rows] - origin).sum(axis=0) for rows in blocks) / len(X)
     lower, upper = (end(axis=0).astype(np.float64) for end in (X.min, X.max))

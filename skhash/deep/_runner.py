@@ -107,7 +107,7 @@ class Runner:
         size = self.batch_size if self.images else _FEATURE_ROWS
         # A process without inputs runs one, which is left out of what is collected.
         ends = range(start, stop, size) or [start - 1]
-        batches = [slice(at, min(at + size, max(stop, start))) for at in ends]
+        batches = [slice(at, min(at + size, stop)) for at in ends]
         if rows is not None:
             batches = [rows[batch] for batch in batches]
         return batches, stop - start
