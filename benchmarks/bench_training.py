@@ -15,7 +15,6 @@ idle machine. Each line is also appended to `measured/training.jsonl`.
 """
 
 import argparse
-import json
 import multiprocessing
 import re
 import time
@@ -24,6 +23,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from _records import append_record
 
 from skhash import DeepRankingHasher
 from skhash.deep._devices import OwnDraws
@@ -201,8 +201,7 @@ def write(output, **record):
     """Append a line to the raw results."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     place = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    with output.open("a") as file:
-        file.write(json.dumps(record | place) + "\n")
+    append_record(output, record | place)
 
 
 def main():

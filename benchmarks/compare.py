@@ -37,6 +37,7 @@ from statistics import mean, stdev
 from typing import ClassVar
 
 import numpy as np
+from _records import read_records
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -345,10 +346,7 @@ def run_all(views, Y, split_options, methods, args, raw_file, console):
 
 def _read_records(raw_file):
     """Return what an earlier run left, by method, bits and seed."""
-    if not raw_file.is_file():
-        return {}
-    records = [json.loads(line) for line in raw_file.read_text().splitlines()]
-    return {(r["method"], r["n_bits"], r["seed"]): r for r in records}
+    return {(r["method"], r["n_bits"], r["seed"]): r for r in read_records(raw_file)}
 
 
 def summarise(records):

@@ -35,6 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 import torch
+from _records import append_record
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -933,8 +934,7 @@ def main():
     for kind in [args.kind] if args.kind else SHARES:
         n_examples = round(SHARES[kind] * args.examples)
         record, failures = run_kind(kind, n_examples, args.seed)
-        with args.output.open("a") as file:
-            file.write(json.dumps({**record, "failures": failures}) + "\n")
+        append_record(args.output, {**record, "failures": failures})
         print(json.dumps(record))
         for failure in failures:
             print(f"  {failure['case']}\n    {failure['said']}")

@@ -17,6 +17,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from _records import write_records
+
 ROOT = Path(__file__).parents[1]
 CUDA = ("nvidia", "cuda", "triton")
 
@@ -62,7 +64,7 @@ def main():
             line["GB with a CPU build"] = (other + args.cpu_torch.stat().st_size) / 1e9
         lines.append(line)
         print(line)
-    args.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_records(args.output, lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""Raw results: files of `measured/` with a line of JSON for each."""
+
+import json
+
+
+def read_records(path):
+    """Return the records of a file, none if it is not there."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def write_records(path, records):
+    """Replace a file by these records."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def append_record(path, record):
+    """Add a record to a file."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
