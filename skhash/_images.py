@@ -1,12 +1,21 @@
-"""Image files as RGB pixels: every reader of images reads them here, in one way."""
+"""Image files, found in folders and read as RGB pixels: here, in one way for all of skhash."""
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["as_rgb", "find_faults", "is_image", "is_pixels", "read_file", "read_rgb"]
+__all__ = [
+    "as_rgb",
+    "find_faults",
+    "is_image",
+    "is_pixels",
+    "read_file",
+    "read_rgb",
+    "walk_images",
+]
 
 # What Pillow calls pixels whose white is not known, or that it cannot convert.
 _REFUSED = {
@@ -27,8 +36,71 @@ _TRANSPOSES = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+# What Pillow opens without a decoder of its own.
+_NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 # Files that one task of a thread looks at.
 _TASK_FILES = 256
+
+
+def walk_images(folder):
+    """Yield the image files of a folder and of the folders in it, by name.
+
+    Files count by their suffix, in capitals or not: those of the formats that Pillow decodes.
+    Names that start with a point do not, nor do links to folders.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder.
+
+    Yields
+    ------
+    id, path : str
+        A file, relative to the folder with "/" between names, and as it is opened.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+
+    ValueError
+        If there is no image in it, in the end.
+    """
+    if not os.path.isdir(folder):  # noqa: PTH112 (as paths are joined)
+        raise NotADirectoryError(20, "There is no such folder", os.fspath(folder))
+    found = None
+    for found in _walk(folder, "", _image_suffixes()):
+        yield found
+    if found is None:
+        raise ValueError(
+            f"{os.fspath(folder)} has no images: files of a format that Pillow reads, such as "
+            ".jpg, .png or .webp, whose names do not start with a point."
+        )
+
+
+def _walk(folder, inner, suffixes):
+    """Yield the ids and paths of files that have these suffixes; `inner` begins their ids."""
+    with os.scandir(folder) as entries:
+        found = sorted(
+            (entry.name, entry.is_dir())
+            for entry in entries
+            if not (entry.name.startswith(".") or (entry.is_symlink() and entry.is_dir()))
+        )
+    for name, is_folder in found:
+        path = os.path.join(folder, name)  # noqa: PTH118 (of many files)
+        if is_folder:
+            yield from _walk(path, f"{inner}{name}/", suffixes)
+        elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
+            yield inner + name, path
+
+
+def _image_suffixes():
+    """Return the suffixes of the files that Pillow decodes."""
+    from PIL import Image
+
+    kinds = Image.registered_extensions()
+    decoded = Image.OPEN.keys() - _NOT_DECODED
+    return {suffix for suffix, kind in kinds.items() if kind in decoded}
 
 
 def read_rgb(file):

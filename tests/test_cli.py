@@ -179,6 +179,44 @@ def test_damaged_images(folder, tmp_path, capsys):
     assert report["n_queries"] == 48
 
 
+FOUND = ("a-b/5.png", "a/1.PNG", "a/2.webp", "a/b.png/3.jp2", "a/b.png/4.jpeg", "c/6.Tiff")
+NOT_FOUND = ("a/.7.png", ".d/8.png", "a/.e/9.png")
+
+
+def test_commands_find_the_same_files(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    for name in sorted((*FOUND, *NOT_FOUND)):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), tuple(name.encode()[-3:])).save(photos / name)
+    for name in ("a/notes.txt", "c/rows.h5", "c/film.mpg", "c/jpg"):
+        (photos / name).write_text("no image")
+    (photos / "f").symlink_to(photos / "a")
+    (photos / "a" / "g.png").symlink_to(photos / "c")
+    (photos / "c" / "8.gif").symlink_to(photos / "c" / "6.Tiff")
+    expected = sorted([*FOUND, "c/8.gif"], key=lambda name: name.split("/"))
+    train_images(tmp_path, "m", "--hold-out", 0)
+    assert skhash.load(tmp_path / "m").database_ids_.tolist() == expected
+    run("encode", tmp_path / "m", photos, "--out", tmp_path / "codes")()
+    assert skhash.export.read_shards(tmp_path / "codes").ids.tolist() == expected
+    capsys.readouterr()
+    args = ("search", tmp_path / "m", tmp_path / "codes", photos, "--images", photos, "--json")
+    assert [section["query"] for section in json.loads(said(capsys, *args))] == expected
+
+
+def test_folders_without_images(models, tmp_path, capsys):
+    (tmp_path / ".hidden.png").write_bytes(b"no image")
+    for args in (
+        ("train", "--images", tmp_path, "--out", tmp_path / "m"),
+        ("encode", models / "photos.model", tmp_path, "--out", tmp_path / "codes"),
+        ("search", models / "photos.model", models / "photos.model", tmp_path),
+    ):
+        message = f"{tmp_path} has no images: files of a format that Pillow reads, such as .jpg"
+        assert message in fault(capsys, *args)
+    for folder in (tmp_path / "nowhere", tmp_path / ".hidden.png"):
+        line = fault(capsys, "train", "--images", folder, "--out", tmp_path / "m")
+        assert line.endswith(f"{folder}: There is no such folder")
+
+
 def test_both_forms_of_csv_say_the_same(folder):
     from skhash._cli._labels import read_labels
 

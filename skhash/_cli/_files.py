@@ -1,49 +1,13 @@
-"""Image files of folders, and arrays of files, as the commands take them."""
+"""Names of files, and arrays of files, as the commands take them."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["find_images", "load_npy", "read_features", "relative"]
+__all__ = ["load_npy", "read_features", "relative"]
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _ROWS = re.compile(r"(.+\.npy):(-?\d+)?(:)?(-?\d+)?")
-
-
-def find_images(folder):
-    """Return the image files below a folder, sorted.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder.
-
-    Returns
-    -------
-    paths : list of pathlib.Path
-        Files that have the suffix of an image. Names that start with a point are left out.
-
-    Raises
-    ------
-    NotADirectoryError
-        If there is no such folder.
-
-    ValueError
-        If there is no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(20, "There is no such folder", str(folder))
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and not any(part[0] == "." for part in path.relative_to(folder).parts)
-    )
-    if not paths:
-        raise ValueError(f"{folder} has no images: files of {', '.join(sorted(_SUFFIXES))}.")
-    return paths
 
 
 def relative(path, folder):

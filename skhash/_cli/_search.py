@@ -14,11 +14,12 @@ import numpy as np
 
 import skhash
 from skhash._cli._codes import read_codes, read_ids, read_model
-from skhash._cli._files import find_images, read_features, relative
+from skhash._cli._files import read_features, relative
 from skhash._cli._labels import Labels, NamedLabels, read_labels, read_labels_of
 from skhash._cli._page import Page, Result, Section, write_page
 from skhash._cli._tables import Table, render
 from skhash._cli._talk import print_json, say
+from skhash._images import walk_images
 
 NAME = "search"
 HELP = "the nearest items of queries: a table, JSON, a page of pictures"
@@ -112,7 +113,7 @@ def _read_queries(args, hasher):
 def _image_paths(text):
     path = Path(text)
     if path.is_dir():
-        return find_images(path)
+        return [Path(file) for _, file in walk_images(path)]
     if not path.exists():
         raise FileNotFoundError(2, "There is no such query", text)
     return [path]

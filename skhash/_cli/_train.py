@@ -16,9 +16,10 @@ import numpy as np
 
 import skhash
 from skhash._cli._codes import check_params, find_hasher
-from skhash._cli._files import find_images, read_features, relative
+from skhash._cli._files import read_features
 from skhash._cli._labels import labels_of_folders, read_labels
 from skhash._cli._talk import print_json, say
+from skhash._images import walk_images
 from skhash._io import check_folder
 
 NAME = "train"
@@ -120,7 +121,7 @@ def run(args):
 
 def _images(args):
     """Return paths, labels and ids of the images that have labels."""
-    found = {relative(path, args.images): path for path in find_images(args.images)}
+    found = {key: Path(path) for key, path in walk_images(args.images)}
     if args.labels is None:
         labels = labels_of_folders(list(found))
     else:

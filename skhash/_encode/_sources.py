@@ -11,6 +11,7 @@ import numpy as np
 from skhash._ahead import N_FILE_THREADS
 from skhash._encode._parquet import ParquetPaths, ParquetRows, kind_of_columns, parquet_files
 from skhash._encode._pieces import Chunk, Piece, as_ids, cut_rows, grouped
+from skhash._images import walk_images
 from skhash._samples import is_lazy
 
 __all__ = ["open_source"]
@@ -93,7 +94,7 @@ def _of_rows(source, hasher, ids, batch_size):
             )
         _refuse_ids(ids, "a folder, whose files have their relative paths as ids")
         what = {"kind": "folder"}
-        return FileSource(lambda: walk(source), hasher, batch_size, what, None)
+        return FileSource(lambda: walk_images(source), hasher, batch_size, what, None)
     if (paths := _as_paths(source)) is not None:
         if ids is None:
             _check_distinct(paths)
@@ -141,43 +142,6 @@ def _check_distinct(paths):
         f"source should hold each path once, since paths are ids, got {path!r} {count} times. "
         "Leave the others out, or pass ids."
     )
-
-
-def walk(folder, inner=""):
-    """Yield the image files of a folder and of the folders in it, by name.
-
-    Parameters
-    ----------
-    folder : path-like
-        The folder. Names that start with a point are left out, and links to folders.
-
-    inner : str, default=""
-        What its files have before their names.
-
-    Yields
-    ------
-    id, path : str
-        A file, relative to the folder with "/" between names, and as it is opened.
-    """
-    with os.scandir(folder) as entries:
-        found = sorted((x.name, x.is_dir(follow_symlinks=False)) for x in entries)
-    suffixes = _image_suffixes()
-    for name, is_folder in found:
-        path = os.path.join(folder, name)  # noqa: PTH118 (of many files)
-        if name.startswith("."):
-            continue
-        if is_folder:
-            yield from walk(path, f"{inner}{name}/")
-        elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
-            yield inner + name, path
-
-
-def _image_suffixes():
-    """Return the suffixes of the files that Pillow reads."""
-    from PIL import Image
-
-    suffixes = Image.registered_extensions()
-    return {suffix for suffix, kind in suffixes.items() if kind in Image.OPEN}
 
 
 class FileReader:
