@@ -1,5 +1,7 @@
 """Asymmetric search and ranking: the bits of a query have weights, the database is binary."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import sklearn
@@ -132,11 +134,15 @@ def test_weighted_ranking_without_ties():
     assert score == pytest.approx(((precision * relevant).sum(1) / relevant.sum(1)).mean())
 
 
-def test_weighted_scores_do_not_depend_on_the_memory():
+@pytest.mark.parametrize("name", metrics.get_scorer_names())
+@pytest.mark.parametrize("k", [None, 20])
+@pytest.mark.parametrize("ties", ["mean", "best", "worst"])
+def test_weighted_scores_do_not_depend_on_the_memory(name, k, ties):
     *problem, weights = make_codes(40, 300)
-    expected = ndcg_score(*problem, k=20, query_weights=weights)
+    score = partial(getattr(metrics, f"{name}_score"), *problem, k=k, ties=ties)
+    expected = score(query_weights=weights)
     with sklearn.config_context(working_memory=0.1):
-        assert ndcg_score(*problem, k=20, query_weights=weights) == expected
+        assert score(query_weights=weights) == expected
 
 
 def test_error_on_weights_of_queries():
@@ -205,16 +211,27 @@ def test_asymmetric_scorer_of_a_pipeline(protocol):
     assert (scores != plain).all()
 
 
-def test_asymmetric_leave_one_out_leaves_the_query_out():
+class FarFromItself(LSHHasher):
+    """A sample as an item is the last in the ranking of itself as a query."""
+
+    def encode_database(self, X):
+        return 1 - self.transform(X)
+
+
+@pytest.mark.parametrize("hasher", [LSHHasher(10, random_state=0), FarFromItself(10)])
+@pytest.mark.parametrize("name", ["ndcg", "recall"])
+@pytest.mark.parametrize("k", [5, 28, None])
+def test_asymmetric_leave_one_out_leaves_the_query_out(hasher, name, k):
     X, Y = make_rows(30)
-    hasher = LSHHasher(10, random_state=0).fit(X, Y)
-    scorer = make_retrieval_scorer("ndcg", k=5, protocol="leave_one_out", asymmetric=True)
-    codes, weights = hasher.transform(X), hasher.bit_weights(X)
+    hasher.fit(X, Y)
+    scorer = make_retrieval_scorer(name, k=k, protocol="leave_one_out", asymmetric=True)
+    codes, items, weights = hasher.transform(X), hasher.encode_database(X), hasher.bit_weights(X)
+    score = partial(getattr(metrics, f"{name}_score"), k=k)
     values = []
     for row in range(30):
         others = np.arange(30) != row
-        query = codes[[row]], Y[[row]], codes[others], Y[others]
-        values.append(ndcg_score(*query, k=5, query_weights=weights[[row]]))
+        query = codes[[row]], Y[[row]], items[others], Y[others]
+        values.append(score(*query, query_weights=weights[[row]]))
     assert scorer(hasher, X, Y) == pytest.approx(np.mean(values))
 
 

@@ -304,7 +304,7 @@ def test_asymmetric_scores_do_not_depend_on_how_labels_are_unpacked(n_labels, da
     Y = np.random.default_rng(0).random((60, n_labels)) < 0.3
     hasher = LSHHasher(8, random_state=0).fit(X, Y)
     expected = hasher.score(X, Y, asymmetric=True)
-    monkeypatch.setattr("skhash.metrics._counting._BLOCK_LABELS", 10)
+    monkeypatch.setattr("skhash.metrics._weighted._BLOCK_LABELS", 10)
     assert hasher.score(X, Y, asymmetric=True) == expected
 
 

@@ -27,6 +27,7 @@ from skhash.metrics._scorer import (
     get_scorers,
     make_retrieval_scorer,
 )
+from skhash.metrics._shards import evaluate_shards
 
 __all__ = [
     "CodeDiagnosticsDisplay",
@@ -38,6 +39,7 @@ __all__ = [
     "acg_score",
     "average_precision_score",
     "bootstrap_interval",
+    "evaluate_shards",
     "get_scorer",
     "get_scorer_names",
     "get_scorers",

@@ -7,15 +7,13 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy.sparse import csc_array
 from sklearn import get_config
 
-from skhash.codes import as_words, unpack_codes, whole_distances, whole_weights
+from skhash.codes import as_words
 
-__all__ = ["hamming_histogram", "memory_bytes", "slices", "weighted_counts"]
+__all__ = ["hamming_histogram", "memory_bytes", "slices"]
 
 # Database items per block: so many that what a query costs once a block, such as to add up a table
 # of pairs of items, is little beside them.
 _BLOCK_ITEMS = 2**18
-# Entries of label sets that are unpacked at once where bits of queries have weights.
-_BLOCK_LABELS = 2**22
 # An upper bound on the bytes of an item of a block, codes and labels not counted: relevance and
 # what it is the sum of, distance, cell, the cell once more as the integer that counting takes, and
 # half a row of a sparse column.
@@ -78,64 +76,6 @@ def hamming_histogram(problem, *, n_jobs=None, working_memory=None):
         )
         H[np.arange(len(H)), own, n_own] -= 1
     return H
-
-
-def weighted_counts(problem, k=None):
-    """Count, for every query, the items at each of its weighted distances and relevances.
-
-    Parameters
-    ----------
-    problem : RetrievalProblem
-        Queries, with weights of their bits, and database.
-
-    k : int, default=None
-        Number of ranks that will be looked at: items beyond them are counted as if at one
-        distance. None means all.
-
-    Returns
-    -------
-    counts : ndarray of shape (n_queries, n_levels, max_relevance + 1), dtype int64
-        As of :func:`hamming_histogram`, but the levels are the distances that a query has to
-        items, in ascending order.
-    """
-    whole, _ = whole_weights(problem.query_weights)
-    distances = whole_distances(problem.query_codes, problem.database_codes, whole)
-    relevance = _relevances(problem)
-    leaves_one_out = problem.own_codes is not None
-    n_ranks = distances.shape[1] if k is None else k + leaves_one_out
-    if n_ranks < distances.shape[1]:
-        last = np.partition(distances, n_ranks - 1, axis=1)[:, [n_ranks - 1]]
-        distances = np.minimum(distances, last + 1)
-    order = distances.argsort(axis=1)
-    ranked = np.take_along_axis(distances, order, axis=1)
-    # The number of smaller distances that there are: 0 for the nearest items.
-    level = np.zeros_like(order)
-    level[:, 1:] = (ranked[:, 1:] > ranked[:, :-1]).cumsum(axis=1)
-    shape = (len(level), level.max(initial=0) + 1, problem.max_relevance + 1)
-    rows = np.arange(len(level))[:, None]
-    cells = np.ravel_multi_index((rows, level, np.take_along_axis(relevance, order, 1)), shape)
-    counts = np.bincount(cells.ravel(), minlength=np.prod(shape)).reshape(shape)
-    if leaves_one_out:
-        different = unpack_codes(problem.query_codes ^ problem.own_codes, whole.shape[1])
-        # Items beyond the ranks that are looked at are at the last level.
-        own = np.minimum((whole * different).sum(axis=1).astype(np.int64), ranked[:, -1])
-        place = (ranked < own[:, None]).sum(axis=1)
-        own_level = level[rows[:, 0], place]
-        n_own = np.bitwise_count(problem.query_labels).sum(axis=1, dtype=np.int64)
-        counts[rows[:, 0], own_level, n_own] -= 1
-    return counts
-
-
-def _relevances(problem):
-    """Return the numbers of labels that queries and items share; labels are unpacked in parts."""
-    # Labels that no query has do not matter.
-    used = problem.query_labels.any(axis=0)
-    queries = np.unpackbits(problem.query_labels[:, used], axis=1).astype(np.float32)
-    items = problem.database_labels[:, used]
-    relevances = np.empty((problem.n_queries, len(items)), np.int64)
-    for rows in slices(len(items), max(1, _BLOCK_LABELS // max(1, queries.shape[1]))):
-        relevances[:, rows] = queries @ np.unpackbits(items[rows], axis=1).T.astype(np.float32)
-    return relevances
 
 
 def memory_bytes(working_memory=None):

@@ -10,12 +10,7 @@ import numpy as np
 
 from skhash._sklearn import check_sample_weight
 from skhash.metrics._closed_forms import evaluate, fill_empty
-from skhash.metrics._counting import (
-    hamming_histogram,
-    memory_bytes,
-    slices,
-    weighted_counts,
-)
+from skhash.metrics._counting import hamming_histogram, memory_bytes, slices
 from skhash.metrics._parameters import (
     CODES_AND_LABELS,
     CUT,
@@ -25,6 +20,7 @@ from skhash.metrics._parameters import (
     of_metric,
 )
 from skhash.metrics._problem import RetrievalProblem
+from skhash.metrics._weighted import weighted_rankings
 
 __all__ = [
     "acg_score",
@@ -40,8 +36,6 @@ __all__ = [
 
 # Tables of the size of the counts that a batch of queries holds at once, with them.
 _TABLES = 4
-# Bytes of a pair of a query with weights and an item: distance, relevance, order, level, cell.
-_PAIR_BYTES = 64
 _CONSTRAINTS = {
     **CODES_AND_LABELS,
     **CUT,
@@ -87,19 +81,19 @@ def score_queries(problem, metric, *, k=None, radius=None, ties="mean", empty=0,
     >>> score_queries(problem, "reciprocal_rank")
     array([0.5, 0.5])
     """
-    is_weighted = problem.query_weights is not None
-    if is_weighted and radius is not None:
+    if problem.query_weights is not None and radius is not None:
         raise ValueError(
             f"radius={radius} is a number of bits, which says nothing of distances in which bits "
             "have weights. Give k, a number of ranks."
         )
-    n_levels = len(problem.database_codes) if is_weighted else problem.n_bits + 1
-    table_bytes = 8 * n_levels * (problem.max_relevance + 1)
-    query_bytes = _TABLES * table_bytes + is_weighted * _PAIR_BYTES * n_levels
     values = np.empty(problem.n_queries)
+    if problem.query_weights is not None:
+        for row, ranking in enumerate(weighted_rankings(problem, k)):
+            values[row] = ranking.evaluate(metric, k=k, ties=ties, **options)
+        return fill_empty(values, empty)
+    query_bytes = _TABLES * 8 * (problem.n_bits + 1) * (problem.max_relevance + 1)
     for rows in slices(problem.n_queries, max(1, int(memory_bytes() // query_bytes))):
-        part = problem.of_queries(rows)
-        counts = weighted_counts(part, k) if is_weighted else hamming_histogram(part)
+        counts = hamming_histogram(problem.of_queries(rows))
         values[rows] = evaluate(metric, counts, k=k, radius=radius, ties=ties, **options)
     return fill_empty(values, empty)
 
