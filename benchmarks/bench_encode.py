@@ -1,6 +1,6 @@
 """Measure `skhash.encode`: its time beside a plain loop, its memory, and what survives a kill.
 
-    python benchmarks/bench_encode.py time kill memory ray --data FOLDER --pack PACK.npz
+    python benchmarks/bench_encode.py time kill memory ray ray-kill --data FOLDER --pack PACK.npz
 
 FOLDER is for JPEG files, which are written from a pack of MIRFLICKR-25K (see `_packs.py`) if they
 are not there, and for results. The hasher is `DeepRankingHasher` with 64 bits and a ResNet-18 of
@@ -17,9 +17,11 @@ for Ray of all processes that it starts, sampled until they end. Lines of JSON a
 * `memory`: largest resident memory of a process before and after it encodes so many files, a fifth
   of them, all, and all four times, or so many rows of 64 features in a sparse memory-mapped file,
   to Parquet.
-* `ray`: two processes of Ray encode, and one gets SIGKILL on the way; whether the Parquet files
-  are those of one process, and the ratio of the time to that of the plain loop. The start of Ray,
-  of its processes and their imports is measured by an encoding of 256 files, and given apart.
+* `ray`: two processes of Ray encode; the ratio of the time to that of the plain loop, half of
+  which is before and half after. The start of Ray, of its processes and their imports is measured
+  by an encoding of 256 files, and given apart.
+* `ray-kill`: one of the two gets SIGKILL half-way; whether the Parquet files are those of one
+  process.
 """
 
 import argparse
@@ -284,29 +286,23 @@ class Watch:
                     self.killed, self._kill_at = process.pid, None
 
 
+RAY = {"file_format": "parquet", "engine": "ray", "n_workers": 2}
+
+
 def bench_ray(given):
-    """Encode with two processes of Ray, of which one is killed."""
-    options = {"file_format": "parquet", "engine": "ray", "n_workers": 2}
-    plain = sum(plain_loop(given.hasher, given.paths)[1])
-    few = given.paths[: 2 * BATCH]
+    """Time an encoding by two processes of Ray beside the plain loop."""
+    half, few = len(given.paths) // 2, given.paths[: 2 * BATCH]
+    plain = plain_loop(given.hasher, given.paths[:half])[1].sum()
     with Watch() as at_start:
-        encode_timed(given.hasher, few, given.folder / "ray-few", **options)
-    out, local = given.folder / "ray", given.folder / "local"
-    half = len(given.paths) // SHARD // 2
-    with Watch(lambda: len(list(out.glob("codes-*.parquet"))) >= half) as watch:
-        _, clock = encode_timed(given.hasher, given.paths, out, **options)
-    encode_timed(given.hasher, given.paths, local, file_format="parquet")
-    ids = skhash.export.read_shards(out).ids
-    few_share = len(few) / len(given.paths)
-    startup = at_start.total - few_share * plain
+        encode_timed(given.hasher, few, given.folder / "ray-few", **RAY)
+    with Watch() as watch:
+        _, clock = encode_timed(given.hasher, given.paths, given.folder / "ray", **RAY)
+    plain += plain_loop(given.hasher, given.paths[half:])[1].sum()
+    startup = at_start.total - len(few) / len(given.paths) * plain
     yield {
         "what": "ray",
         "n_files": len(given.paths),
         "n_cpus": os.cpu_count(),
-        "killed": watch.killed is not None,
-        "n_ids": len(ids),
-        "n_distinct_ids": len(np.unique(ids)),
-        "same_files": content(out) == content(local),
         "plain_seconds": plain,
         "ray_seconds": watch.total,
         "ray_clock_seconds": clock,
@@ -316,7 +312,26 @@ def bench_ray(given):
     }
 
 
-TASKS = {"time": bench_time, "kill": bench_kill, "memory": bench_memory, "ray": bench_ray}
+def bench_ray_kill(given):
+    """Encode with two processes of Ray, of which one is killed half-way."""
+    out, local = given.folder / "ray", given.folder / "local"
+    half = len(given.paths) // SHARD // 2
+    with Watch(lambda: len(list(out.glob("codes-*.parquet"))) >= half) as watch:
+        encode_timed(given.hasher, given.paths, out, **RAY)
+    encode_timed(given.hasher, given.paths, local, file_format="parquet")
+    ids = skhash.export.read_shards(out).ids
+    yield {
+        "what": "ray-kill",
+        "n_files": len(given.paths),
+        "killed": watch.killed is not None,
+        "n_ids": len(ids),
+        "n_distinct_ids": len(np.unique(ids)),
+        "same_files": content(out) == content(local),
+    }
+
+
+TASKS = {"time": bench_time, "kill": bench_kill, "memory": bench_memory}
+TASKS |= {"ray": bench_ray, "ray-kill": bench_ray_kill}
 
 
 def rounded(value):

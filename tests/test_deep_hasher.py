@@ -769,7 +769,7 @@ def test_set_database_of_images():
 def test_error_leaves_nothing_half_fitted(make):
     X, Y = make()
     fresh, diverging = make_hasher(), {"learning_rate": 1e20, "max_epochs": 5}
-    with pytest.raises(ValueError, match="diverged"):
+    with pytest.raises(ValueError, match=r"loss is (nan|inf) \(network, epoch [1-5] of 5\)"):
         fresh.set_params(**diverging).fit(X, Y)
     assert vars(fresh).keys() == vars(make_hasher()).keys()
     with pytest.raises(NotFittedError):

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +96,14 @@ def test_images(cluster, tmp_path):  # noqa: ARG001
     assert (encoded.n_codes, encoded.n_skipped) == (39, 1)
     encode(hasher, source, tmp_path / "local", **options)
     assert content(out) == content(tmp_path / "local")
+
+
+def test_a_hasher_that_workers_cannot_load(cluster, hasher, tmp_path, monkeypatch):  # noqa: ARG001
+    module = types.ModuleType("not_there_for_others")
+    exec("from skhash import LSHHasher\nclass Own(LSHHasher): pass", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    own = module.Own(20, random_state=0).fit(X[:100])
+    with pytest.raises(Exception, match="cannot load the hasher") as raised:
+        encode(own, X, tmp_path / "out", engine="ray")
+    assert "No module named 'not_there_for_others'" in str(raised.value)
+    encode(hasher, X, tmp_path / "other", engine="ray")

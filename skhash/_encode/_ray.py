@@ -96,9 +96,19 @@ class _Actor:
     def __init__(self, coder):
         import ray
 
-        self._coder = ray.get(coder[0])
+        # Of an actor that cannot be made Ray makes another, without end; an error of a row ends.
+        self._coder = self._error = None
+        try:
+            self._coder = ray.get(coder[0])
+        except Exception as error:
+            self._error = error
 
     def __call__(self, row):
+        if self._coder is None:
+            raise RuntimeError(
+                "A process of Ray cannot load the hasher. What it is made of should be there to "
+                "import on all machines."
+            ) from self._error
         return {"coded": pickle.dumps(self._coder(pickle.loads(row["chunk"])), protocol=5)}
 
 

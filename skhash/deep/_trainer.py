@@ -347,7 +347,7 @@ class Trainer:
         loss = torch.stack(self._run_steps(stage, solver, epoch, work, task)).mean().item()
         if not math.isfinite(loss):
             raise ValueError(
-                f"Training diverged: the loss of epoch {epoch} is {loss}. A smaller "
+                f"Training diverged: the loss is {loss} ({stage.where(epoch)}). A smaller "
                 f"learning_rate than {self.solver.learning_rate} would do."
             )
         seconds = time.perf_counter() - started
