@@ -18,3 +18,9 @@ def append_record(path, record):
     """Add a record to a file."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def cut_off_unfinished(path):
+    """Remove a last line that was not written to its end."""
+    if path.exists() and not (text := path.read_text()).endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])
