@@ -63,9 +63,9 @@ def curves_svg(lines, *, x_label, y_label, log=False, ticks=None, y_range=None):
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.4, 3.1), layout="constrained")
         for (colour, marker, _), x, y, spread in lines:
-            axes.errorbar(
-                x, y, spread, color=colour, marker=marker, markersize=5, linewidth=1.6, capsize=2
-            )
+            line = {"color": colour, "linewidth": 1.6, "capsize": 2}
+            marks = {"marker": marker, "markersize": 5, "markevery": max(1, len(x) // 12)}
+            axes.errorbar(x, y, spread, **line, **marks)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
         if log:

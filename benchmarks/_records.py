@@ -4,9 +4,9 @@ import json
 
 
 def read_records(path):
-    """Return the records of a file, none if it is not there."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    """Return the records of a file, none if it is not there; a line that has no end is none."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def write_records(path, records):

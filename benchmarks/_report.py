@@ -19,14 +19,14 @@ PROTOCOLS = {
 # What variants change.
 BASES = {
     DSRH: "FCa and FCb, NDCG weights",
-    DEEP: "the default: FCa alone, items encoded as a whole",
+    DEEP: "FCa alone, items encoded as a whole",
 }
 CHANGES = {
     "DSRH, FCa alone": "the hash layer reads FCa alone",
     "DSRH, FCb alone": "the hash layer reads FCb alone",
     "DSRH, uniform weights": "all pairs weigh the same",
     "Deep, FCa and FCb": "the hash layer reads both layers",
-    "Deep, signs": "codes of items are signs, as of queries",
+    "Deep, signs": "codes of items are signs",
 }
 
 
@@ -377,7 +377,7 @@ STYLE = """\
 @media (prefers-color-scheme:dark){:root{--page:#111418;--card:#1a1f25;--line:#2c333b;
 --text:#e7eaee;--dim:#98a2ad}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:72rem;padding:1.5rem;background:var(--page);color:var(--text);
+body{margin:0 auto;max-width:80rem;padding:1.5rem;background:var(--page);color:var(--text);
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.6rem;margin:0}
 h2{font-size:1.15rem;margin:2.2rem 0 .8rem}
@@ -398,7 +398,7 @@ th[scope=colgroup]{text-align:left;border-left:1px solid var(--line);color:var(-
 th[scope=row]{text-align:left;font-weight:500;position:sticky;left:0;background:var(--card)}
 tbody tr{border-top:1px solid var(--line)}
 small{color:var(--dim);font-size:.82em;font-weight:400}
-th small{display:block}
+th small{display:block;white-space:normal;max-width:11rem}
 .none{color:var(--dim)}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;padding:0;margin:0 0 .8rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr));gap:1rem;

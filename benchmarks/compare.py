@@ -53,7 +53,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--dataset", choices=DATASETS, default="digits")
+    source.add_argument("--dataset", choices=DATASETS, help="digits, if no other data are named")
     source.add_argument("--features", metavar="X.npy", help="own feature rows, with --labels")
     source.add_argument("--images", metavar="FOLDER", help="own images")
     add("--labels", metavar="FILE", help="labels of own data: .npy, CSV or Parquet")
@@ -90,7 +90,8 @@ def read_data(args):
     if args.images:
         name = Path(args.images).resolve().name
         return name, own_images(args.images, args.labels, args.output)
-    return args.dataset, DATASETS[args.dataset](args.data, args.output)
+    name = args.dataset or "digits"
+    return name, DATASETS[name](args.data, args.output)
 
 
 def choose_methods(args, kind):
