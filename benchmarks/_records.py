@@ -4,9 +4,9 @@ import json
 
 
 def read_records(path):
-    """Return the records of a file, none if it is not there."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    """Return the records of a file, none if it is not there; a line that has no end is none."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def write_records(path, records):
@@ -18,3 +18,9 @@ def append_record(path, record):
     """Add a record to a file."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def cut_off_unfinished(path):
+    """Remove a last line that was not written to its end."""
+    if path.exists() and not (text := path.read_text()).endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])

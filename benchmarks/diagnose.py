@@ -13,16 +13,17 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from compare import DATASETS, PROTOCOLS
+from _data import DATASETS
+from _runs import split_of
 
 from skhash import DeepRankingHasher
-from skhash.datasets import retrieval_split
 from skhash.metrics import CodeDiagnosticsDisplay
 
 
-def encode(X, Y, n_queries, n_bits):
+def encode(data, n_bits):
     """Return codes of the database of split 0, as signs and as items."""
-    split = retrieval_split(len(Y), n_queries=n_queries, random_state=0, **PROTOCOLS["unseen"])
+    split = split_of(data, "unseen", 0)
+    X, Y = data.views["features"], data.target
     hasher = DeepRankingHasher(n_bits, random_state=0).fit(X[split.train], Y[split.train])
     unseen = X[split.database]
     return {
@@ -50,8 +51,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    views, Y, n_queries, _ = DATASETS[args.dataset](args.data, args.output)
-    for name, codes in encode(views["features"], Y, n_queries, args.bits).items():
+    data = DATASETS[args.dataset](args.data, args.output)
+    for name, codes in encode(data, args.bits).items():
         print(describe(name, codes))
         display = CodeDiagnosticsDisplay.from_codes(codes)
         display.figure_.suptitle(f"{args.dataset}, {args.bits} bits, {name}")

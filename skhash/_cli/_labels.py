@@ -9,8 +9,17 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from skhash._cli._files import load_npy
 from skhash._cli._parquet import read_label_columns
+from skhash._images import walk_images
 
-__all__ = ["Labels", "NamedLabels", "labels_of_folders", "read_labels", "read_labels_of"]
+__all__ = [
+    "LabelledImages",
+    "Labels",
+    "NamedLabels",
+    "labels_of_folders",
+    "read_labelled_images",
+    "read_labels",
+    "read_labels_of",
+]
 
 _SEPARATORS = (";", "|")
 
@@ -103,6 +112,78 @@ class Labels:
             return sorted({str(name) for name in self.y})
         columns = getattr(self.y, "columns", None)
         return list(columns or map(str, range(self.y.shape[1])))
+
+
+@dataclass
+class LabelledImages:
+    """Image files below a folder that have labels.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files.
+
+    keys : list of str
+        The files, relative to the folder.
+
+    y : ndarray of shape (n_samples,), or NamedLabels of shape (n_samples, n_labels)
+        Their labels.
+
+    n_found : int
+        Number of images in the folder.
+
+    n_unlabelled : int
+        How many of them have no labels.
+    """
+
+    paths: list
+    keys: list
+    y: np.ndarray
+    n_found: int
+    n_unlabelled: int
+
+
+def read_labelled_images(folder, path=None):
+    """Find the images of a folder that have labels.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder.
+
+    path : str or path-like, default=None
+        A file, as :func:`read_labels` takes it. None: the first folder of each image is its class.
+
+    Returns
+    -------
+    images : LabelledImages
+        The images, in the order of the labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or an image that it has labels of.
+
+    NotADirectoryError
+        If there is no such folder.
+
+    ValueError
+        If there are no images or no labels, or they do not fit.
+    """
+    found = {key: Path(image) for key, image in walk_images(folder)}
+    labels = labels_of_folders(list(found)) if path is None else read_labels(path)
+    y, keys = labels.y, labels.keys
+    if keys is None:
+        y, keys = labels.of(None, len(found)), list(found)
+    paths = [found.get(key, Path(folder) / key) for key in keys]
+    missing = [key for key, image in zip(keys, paths, strict=True) if not image.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            2,
+            f"{len(missing)} of {len(paths)} files of {labels.source} are not in {folder}",
+            missing[0],
+        )
+    return LabelledImages(paths, keys, y, len(found), len(found.keys() - set(keys)))
 
 
 def read_labels(path):

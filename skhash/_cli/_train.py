@@ -10,16 +10,14 @@ NDCG@100 says how well that goes. The model keeps the codes of those trained on.
 
 import ast
 from argparse import ArgumentTypeError
-from pathlib import Path
 
 import numpy as np
 
 import skhash
 from skhash._cli._codes import check_params, find_hasher
 from skhash._cli._files import read_features
-from skhash._cli._labels import labels_of_folders, read_labels
+from skhash._cli._labels import read_labelled_images, read_labels
 from skhash._cli._talk import print_json, say
-from skhash._images import walk_images
 from skhash._io import check_folder
 
 NAME = "train"
@@ -121,27 +119,13 @@ def run(args):
 
 def _images(args):
     """Return paths, labels and ids of the images that have labels."""
-    found = {key: Path(path) for key, path in walk_images(args.images)}
-    if args.labels is None:
-        labels = labels_of_folders(list(found))
-    else:
-        labels = read_labels(args.labels)
-        if labels.keys is None:
-            labels = type(labels)(labels.of(None, len(found)), list(found), labels.source)
-    paths = [found.get(key, Path(args.images) / key) for key in labels.keys]
-    missing = [key for key, path in zip(labels.keys, paths, strict=True) if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            2,
-            f"{len(missing)} of {len(paths)} files of {labels.source} are not in {args.images}",
-            missing[0],
-        )
-    unlabelled = len(found.keys() - set(labels.keys))
-    if unlabelled:
-        say(f"{unlabelled} of {len(found)} images have no labels, and are left out")
+    found = read_labelled_images(args.images, args.labels)
+    if found.n_unlabelled:
+        say(f"{found.n_unlabelled} of {found.n_found} images have no labels, and are left out")
+    paths = found.paths
     rows = _readable(paths) if args.on_error == "skip" else np.arange(len(paths))
     X = np.array(list(map(str, paths)), dtype=object)
-    return X[rows], labels.y[rows], np.array(labels.keys)[rows]
+    return X[rows], found.y[rows], np.array(found.keys)[rows]
 
 
 def _readable(paths):
