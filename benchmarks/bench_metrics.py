@@ -21,7 +21,7 @@ the clock, the start of the processes not counted. Shards are files of packed co
 
 Lines of one thread are in seconds of the processor, which other load changes little; lines of
 several are in seconds of the clock, with those of one beside them. The sides of a table run in
-turns and medians are printed.
+turns and medians are printed. Writes `measured/metrics.jsonl`.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import sklearn.metrics
+from _records import write_records
 
 from skhash.codes import hamming_distances, pack_codes, unpack_codes
 from skhash.metrics import HammingHistogram, ndcg_score
@@ -68,13 +69,32 @@ def relevance_of(queries, database):
     return (labels.astype(np.float32) @ others.T.astype(np.float32)).astype(np.int64)
 
 
-def print_line(name, seconds, reference):
-    """Print a line of a table."""
-    print(f"{name:44} {seconds:10.3f} {seconds / reference:9.2f}")
+class Table:
+    """Lines that are printed, and kept with the size of what was measured.
+
+    Parameters
+    ----------
+    title : str
+        What the lines are of.
+
+    **size : dict
+        What every record has.
+    """
+
+    def __init__(self, title, **size):
+        self.size, self.records = size, []
+        print(title)
+        print(f"{'':44} {'seconds':>10} {'ratio':>9}")
+
+    def add(self, name, seconds, reference, **cell):
+        """Print and keep a line: seconds, and their ratio to those of the reference."""
+        ratio = seconds / reference
+        print(f"{name:44} {seconds:10.3f} {ratio:9.2f}")
+        self.records.append(self.size | cell | {"side": name, "seconds": seconds, "ratio": ratio})
 
 
 def compare_evaluations(n_queries, n_items, n_few, n_repeats):
-    """Print the first table."""
+    """Print the first table and return its records."""
     queries, database = make_side(n_queries, 0), make_side(n_items, 1)
     few, scale = tuple(side[:n_few] for side in queries), n_queries / n_few
     unpack = lambda side: (unpack_codes(side[0], N_BITS), unpack_codes(side[1], N_LABELS))  # noqa: E731
@@ -86,18 +106,23 @@ def compare_evaluations(n_queries, n_items, n_few, n_repeats):
     evaluate = lambda: histogram.ndcg(K)  # noqa: E731
     theirs = lambda: sklearn.metrics.ndcg_score(gains, -distances, k=K)  # noqa: E731
     seconds, alone, sklearn_seconds = medians_in_turns([ours, evaluate, theirs], n_repeats)
-    print(f"NDCG@{K}, {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, one thread")
-    print(f"{'':44} {'seconds':>10} {'ratio':>9}")
-    print_line("skhash ndcg_score, from codes", seconds, seconds)
-    print_line("skhash, of a HammingHistogram alone", alone, seconds)
-    print_line(f"scikit-learn ndcg_score, {n_few} queries", scale * sklearn_seconds, seconds)
-    compare_ranx(distances, relevance, scale, seconds, n_repeats)
+    table = Table(
+        f"NDCG@{K}, {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, one thread",
+        table="ndcg",
+        n_queries=n_queries,
+        n_items=n_items,
+    )
+    table.add("skhash ndcg_score, from codes", seconds, seconds)
+    table.add("skhash, of a HammingHistogram alone", alone, seconds)
+    table.add(f"scikit-learn ndcg_score, {n_few} queries", scale * sklearn_seconds, seconds)
+    compare_ranx(table, distances, relevance, scale, seconds, n_repeats)
     difference = ndcg_score(*unpack(few), *problem[2:], k=K) - theirs()
     print(f"difference of skhash and scikit-learn on these {n_few} queries: {difference:.1e}\n")
+    return table.records
 
 
-def compare_ranx(distances, relevance, scale, reference, n_repeats):
-    """Print the lines of ranx, if it is there."""
+def compare_ranx(table, distances, relevance, scale, reference, n_repeats):
+    """Add the lines of ranx, if it is there."""
     try:
         import ranx
     except ImportError:
@@ -118,12 +143,12 @@ def compare_ranx(distances, relevance, scale, reference, n_repeats):
     evaluate(made)
     functions = [lambda: make(len(distances)), lambda: evaluate(made)]
     making, evaluation = (scale * seconds for seconds in medians_in_turns(functions, n_repeats))
-    print_line(f"ranx evaluate alone, {len(distances)} queries", evaluation, reference)
-    print_line("ranx, Qrels and Run made of distances", making + evaluation, reference)
+    table.add(f"ranx evaluate alone, {len(distances)} queries", evaluation, reference)
+    table.add("ranx, Qrels and Run made of distances", making + evaluation, reference)
 
 
 def compare_counting(n_queries, n_items, n_jobs, n_repeats):
-    """Print the second table."""
+    """Print the second table and return its records."""
     queries, database = make_side(n_queries, 0), make_side(n_items, 1)
     words, others = (side[0].view(np.uint64)[:, 0] for side in (queries, database))
 
@@ -138,41 +163,54 @@ def compare_counting(n_queries, n_items, n_jobs, n_repeats):
 
     functions = [popcounts, count]
     reference, seconds = medians_in_turns(functions, n_repeats)
-    print(f"Counting {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, {N_LABELS} labels")
-    print(f"{'':44} {'seconds':>10} {'ratio':>9}")
-    print_line("NumPy xor and bitwise_count alone", reference, reference)
-    print_line("HammingHistogram, one thread", seconds, reference)
+    table = Table(
+        f"Counting {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, {N_LABELS} labels",
+        table="counting",
+        n_queries=n_queries,
+        n_items=n_items,
+    )
+    table.add("NumPy xor and bitwise_count alone", reference, reference)
+    table.add("HammingHistogram, one thread", seconds, reference)
     functions.append(lambda: count(n_jobs))
     reference, one, several = medians_in_turns(functions, n_repeats, time.perf_counter)
-    print_line("by the clock: NumPy alone", reference, reference)
-    print_line("by the clock: HammingHistogram, one thread", one, reference)
-    print_line(f"by the clock: HammingHistogram, n_jobs={n_jobs}", several, reference)
+    table.add("by the clock: NumPy alone", reference, reference)
+    table.add("by the clock: HammingHistogram, one thread", one, reference)
+    table.add(f"by the clock: HammingHistogram, n_jobs={n_jobs}", several, reference)
     n_pairs = n_queries * n_items
     print(f"ns per pair: {1e9 * seconds / n_pairs:.2f}; all metrics @{K} of it:")
     evaluate_all(count())
     for working_memory in (None, 8, 1):
         print_peak(lambda memory=working_memory: count(working_memory=memory), working_memory)
+    return table.records
 
 
 def compare_shards(n_queries, n_items, n_jobs, n_repeats):
-    """Print the third table."""
+    """Print the third table and return its records."""
     queries, database = make_side(n_queries, 0), make_side(n_items, 1)
     one_pass = lambda: HammingHistogram.from_packed(*queries, *database, n_bits=N_BITS)  # noqa: E731
     options = {"n_bits": N_BITS, "n_labels": N_LABELS}
     whole = one_pass()
-    print(f"Shards: {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, {N_LABELS} labels")
-    print(f"{'':44} {'seconds':>10} {'ratio':>9}")
+    table = Table(
+        f"Shards: {n_queries:,} queries x {n_items:,} items, {N_BITS} bits, {N_LABELS} labels",
+        table="shards",
+        n_queries=n_queries,
+        n_items=n_items,
+    )
     with TemporaryDirectory() as folder:
         for n_shards in (1, 4, 10, 40):
             shards = save_shards(Path(folder), database, n_shards)
             count = partial(HammingHistogram.from_shards, *queries, shards, **options)
             reference, one = medians_in_turns([one_pass, count], n_repeats)
-            print_line(f"{n_shards} shards, one after the other", one, reference)
+            cell = {"n_shards": n_shards, "n_jobs": 1}
+            table.add(f"{n_shards} shards, one after the other", one, reference, **cell)
             # The first call starts the processes.
             assert count(n_jobs=n_jobs) == whole
             functions = [one_pass, partial(count, n_jobs=n_jobs)]
             reference, several = medians_in_turns(functions, n_repeats, time.perf_counter)
-            print_line(f"{n_shards} shards, by the clock: n_jobs={n_jobs}", several, reference)
+            cell["n_jobs"] = n_jobs
+            name = f"{n_shards} shards, by the clock: n_jobs={n_jobs}"
+            table.add(name, several, reference, **cell)
+    return table.records
 
 
 def save_shards(folder, database, n_shards):
@@ -217,11 +255,15 @@ def main():
     parser.add_argument("--few", type=int, default=20, help="queries of the slow sides")
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    output = Path(__file__).parent / "measured" / "metrics.jsonl"
+    parser.add_argument("--output", type=Path, default=output)
     args = parser.parse_args()
     print(f"NumPy {np.__version__}, scikit-learn {sklearn.__version__}, median of {args.repeats}")
-    compare_evaluations(args.queries[0], args.items[0], args.few, args.repeats)
-    compare_counting(args.queries[1], args.items[1], args.n_jobs, args.repeats)
-    compare_shards(args.queries[0], 10 * args.items[0], args.n_jobs, args.repeats)
+    queries, items = args.queries, args.items
+    records = compare_evaluations(queries[0], items[0], args.few, args.repeats)
+    records += compare_counting(queries[1], items[1], args.n_jobs, args.repeats)
+    records += compare_shards(queries[0], 10 * items[0], args.n_jobs, args.repeats)
+    write_records(args.output, records)
 
 
 if __name__ == "__main__":
