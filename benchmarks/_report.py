@@ -179,6 +179,7 @@ def command(results, about):
         f"python benchmarks/paper.py {about['dataset']}{data}"
         f" --protocol {join(results.protocols, ' ')} --bits {join(results.bits, ' ')}"
         f" --seeds {join(results.values('seed'), ' ')}"
+        f" --n-queries {join(results.values('n_query'), ' ')}"
         + (f" --methods{names}" if names else "")
         + ("" if has_variants else " --no-ablations")
         + (f" --curve-bits {about['curve_bits']}" if about["curve_bits"] != 48 else "")

@@ -167,6 +167,9 @@ def run_cells(cells, run, raw_file, console):
                 else:
                     append_record(raw_file, record)
                     done[cell] = record
+                    # A log has no bar that moves.
+                    if not console.is_terminal:
+                        console.print(f"{cell}: {record['fit_s']:.1f} s to fit", markup=False)
             if cell in done:
                 records.append(done[cell])
             progress.advance(task)
