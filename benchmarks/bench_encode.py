@@ -17,9 +17,9 @@ for Ray of all processes that it starts, sampled until they end. Lines of JSON a
 * `memory`: largest resident memory of a process before and after it encodes so many files, a fifth
   of them, all, and all four times, or so many rows of 64 features in a sparse memory-mapped file,
   to Parquet.
-* `ray`: two processes of Ray encode; the ratio of the time to that of the plain loop, half of
-  which is before and half after. The start of Ray, of its processes and their imports is measured
-  by an encoding of 256 files, and given apart.
+* `ray`: two processes of Ray encode; the ratio of the time to that of the plain loop, of which two
+  processes, started for it, run a half each at the same time. The start of Ray, of its processes
+  and their imports is measured by an encoding of 256 files, and given apart.
 * `ray-kill`: one of the two gets SIGKILL half-way; whether the Parquet files are those of one
   process.
 """
@@ -178,6 +178,10 @@ def run(order):
     """Encode as ordered, and print the largest memory of this process before and after."""
     torch.set_num_threads(1)
     hasher = joblib.load(order.pop("hasher"))
+    if "plain" in order:
+        files = sorted(map(str, Path(order["source"]).iterdir()))[slice(*order["plain"])]
+        print(json.dumps({"seconds": plain_loop(hasher, files)[1].sum()}))
+        return
     source, out, n_files = order.pop("source"), order.pop("out"), order.pop("n_files", None)
     if n_files is not None:
         files = sorted(map(str, Path(source).iterdir()))
@@ -292,12 +296,13 @@ RAY = {"file_format": "parquet", "engine": "ray", "n_workers": 2}
 def bench_ray(given):
     """Time an encoding by two processes of Ray beside the plain loop."""
     half, few = len(given.paths) // 2, given.paths[: 2 * BATCH]
-    plain = plain_loop(given.hasher, given.paths[:half])[1].sum()
+    parts = [(0, half), (half, len(given.paths))]
+    loops = [start(given, given.images, None, plain=part) for part in parts]
+    plain = sum(finish(loop)["seconds"] for loop in loops)
     with Watch() as at_start:
         encode_timed(given.hasher, few, given.folder / "ray-few", **RAY)
     with Watch() as watch:
         _, clock = encode_timed(given.hasher, given.paths, given.folder / "ray", **RAY)
-    plain += plain_loop(given.hasher, given.paths[half:])[1].sum()
     startup = at_start.total - len(few) / len(given.paths) * plain
     yield {
         "what": "ray",
