@@ -196,6 +196,17 @@ def resizing():
     ]
 
 
+# Counting of shards.
+
+
+def shards():
+    return [
+        [f"{row['seconds']:.3f}", f"{row['ratio']:.2f}"]
+        for row in records("metrics")
+        if row["table"] == "shards" and row["n_jobs"] == 1 and row["n_shards"] > 1
+    ]
+
+
 # Training, as its benchmark prints it.
 
 
@@ -231,6 +242,7 @@ TABLES = [
     ("what | NDCG@100", None),
     ("what is trained | 16", losses_before),
     ("what | NDCG@100", None),
+    ("shards, one after the other", shards),
     ("codes | bits | items | distinct", searched_codes),
     ("codes | bits | items | search", search_times),
     ("codes | bits | items | flat", search_builds),
