@@ -75,6 +75,11 @@ def write_files(folder, pack):
     beside.rename(folder)
 
 
+def files_of(folder):
+    """Return the paths of the files of a folder, sorted."""
+    return sorted(map(str, Path(folder).iterdir()))
+
+
 def make_hasher(paths, pack, size):
     """Return a hasher that has seen 256 of the images, in this size."""
     with np.load(pack, allow_pickle=False) as arrays:
@@ -160,7 +165,7 @@ def bench_time(given):
 
 
 def start(given, source, out, **options):
-    """Start a process that encodes, of which `finish` returns what it measured."""
+    """Start a process that runs an order, of which `finish` returns what it measured."""
     order = {"hasher": str(given.hasher_file), "source": str(source), "out": str(out), **options}
     command = [sys.executable, __file__, "run", "--order", json.dumps(order)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -175,16 +180,16 @@ def finish(running):
 
 
 def run(order):
-    """Encode as ordered, and print the largest memory of this process before and after."""
+    """Encode as ordered and print the largest memory before and after, or time a plain loop."""
     torch.set_num_threads(1)
     hasher = joblib.load(order.pop("hasher"))
     if "plain" in order:
-        files = sorted(map(str, Path(order["source"]).iterdir()))[slice(*order["plain"])]
+        files = files_of(order["source"])[slice(*order["plain"])]
         print(json.dumps({"seconds": plain_loop(hasher, files)[1].sum()}))
         return
     source, out, n_files = order.pop("source"), order.pop("out"), order.pop("n_files", None)
     if n_files is not None:
-        files = sorted(map(str, Path(source).iterdir()))
+        files = files_of(source)
         source = [files[row % len(files)] for row in range(n_files)]
         order["ids"] = np.arange(n_files)
     before = largest_memory()
@@ -365,7 +370,7 @@ def main():
     given.images, given.folder = given.data / "jpeg", given.data / "results"
     write_files(given.images, given.pack)
     given.folder.mkdir(exist_ok=True)
-    given.paths = sorted(map(str, given.images.iterdir()))[: given.n_files]
+    given.paths = files_of(given.images)[: given.n_files]
     given.hasher = make_hasher(given.paths, given.pack, given.size)
     given.hasher_file = given.data / "hasher.joblib"
     joblib.dump(given.hasher, given.hasher_file)
